@@ -1,0 +1,168 @@
+"""The waist of the proxy: what a door hands to the chain and what the chain hands back.
+
+Four nouns tell the whole flow. A `Request` is one JSON-RPC call with its raw params; a `Context` is what is known about it
+beside its text (who asks, over which connection); a link is `(Request, Context, Next) -> Awaitable[Answer]`; an `Answer` is
+either a result the proxy wrote (`Result`) or the node's own bytes (`NodeReply`). A link returns an answer, calls `next`
+(perhaps with a changed copy of the request), or raises an `RpcError`. Nobody writes into an answer.
+
+This module must never do I/O and never import anything of `proxy`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+
+from middleware.errors import RpcError
+
+
+class OriginKind(enum.Enum):
+    """How the door established who asks (rpc.md, "Identity"); never taken from params."""
+
+    WEB = "web"
+    TOKEN = "token"  # noqa: S105
+    SOCKET = "socket"
+    PLUGIN = "plugin"
+    ANONYMOUS = "anonymous"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who asks. `name` is the web origin, the token's name or the plugin's id; empty for socket and anonymous."""
+
+    kind: OriginKind
+    name: str = ""
+
+    def __str__(self) -> str:
+        match self.kind:
+            case OriginKind.WEB:
+                return self.name
+            case OriginKind.TOKEN | OriginKind.PLUGIN:
+                return f"{self.kind.value}:{self.name}"
+            case _:
+                return self.kind.value
+
+    @classmethod
+    def web(cls, origin: str) -> Origin:
+        """Return the identity of a page; `origin` is an already checked `scheme://host[:port]`."""
+        return cls(OriginKind.WEB, origin)
+
+    @classmethod
+    def token(cls, name: str) -> Origin:
+        """Return the identity of a bearer token by its name."""
+        return cls(OriginKind.TOKEN, name)
+
+    @classmethod
+    def plugin(cls, plugin_id: str) -> Origin:
+        """Return the identity of a plugin."""
+        return cls(OriginKind.PLUGIN, plugin_id)
+
+
+SOCKET = Origin(OriginKind.SOCKET)
+ANONYMOUS = Origin(OriginKind.ANONYMOUS)
+
+
+class Presence(Protocol):
+    """Whether the one who asked is still there to hear the answer (a closed HTTP connection is not)."""
+
+    @property
+    def here(self) -> bool:
+        """Tell whether the asker can still be answered."""
+
+    async def gone(self) -> None:
+        """Return once the asker has gone."""
+
+    async def back(self) -> None:
+        """Return once an asker is there (at once if one is)."""
+
+
+class Connection(Protocol):
+    """A connection that can be written to outside of an answer (WebSocket, unix socket): where subscriptions push."""
+
+    def push(self, method: str, params: Any) -> None:
+        """Queue one notification `{"jsonrpc":"2.0","method":method,"params":params}`; a reader too slow is closed."""
+
+    def push_raw(self, frame: bytes) -> None:
+        """Queue one ready frame."""
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once when the connection ends (at once if it has ended)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One JSON-RPC call. `params` is the raw JSON array or object (`b""`: absent); `id` the raw id (`None`: notification)."""
+
+    method: str
+    params: bytes = b""
+    id: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A result the proxy answers itself: the raw JSON of the `result` member."""
+
+    json: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReply:
+    """The L1 node's own answer, byte for byte, with the caller's id already in it; may carry an error member."""
+
+    body: bytes
+
+    def result(self) -> Any:
+        """Return the decoded result, or raise the node's error as an `RpcError`."""
+        reply = msgspec.json.decode(self.body, type=_Reply)
+        if reply.error is not None:
+            error = reply.error
+            raise RpcError(error.get("code", -32603), str(error.get("message", "")), error.get("data"))
+        return None if reply.result is msgspec.UNSET else msgspec.json.decode(reply.result)
+
+
+class _Reply(msgspec.Struct):
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: dict[str, Any] | None = None
+
+
+Answer: TypeAlias = Result | NodeReply
+
+
+async def _no_dispatch(request: Request) -> Answer:
+    raise RuntimeError(f"this context has no chain to dispatch {request.method} to")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What is known about a request beside its text.
+
+    `dispatch` enters another method's whole chain, permission included: the only way for a link to call another method
+    (hardening.md 4). `serving` is the origin a plugin says it acts for; shown to the owner, never an authority.
+    """
+
+    origin: Origin
+    transport: str = ""
+    connection: Connection | None = None
+    presence: Presence | None = None
+    dispatch: Callable[[Request], Awaitable[Answer]] = field(default=_no_dispatch, repr=False, compare=False)
+    serving: Origin | None = None
+
+
+Next: TypeAlias = Callable[[Request, Context], Awaitable[Answer]]
+Middleware: TypeAlias = Callable[[Request, Context, Next], Awaitable[Answer]]
+Handler: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
+"""Answers one method of the proxy's own: decoded params (list, dict or None) and context in, a JSON value out."""
+
+
+def result(value: Any) -> Result:
+    """Return `value` (JSON types only) as a result."""
+    return Result(msgspec.json.encode(value))
+
+
+def answered(answer: Answer) -> Any:
+    """Return the decoded result of any answer, or raise the node's error."""
+    return answer.result() if isinstance(answer, NodeReply) else msgspec.json.decode(answer.json)
