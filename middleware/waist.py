@@ -28,6 +28,7 @@ class OriginKind(enum.Enum):
     SOCKET = "socket"
     PLUGIN = "plugin"
     ANONYMOUS = "anonymous"
+    OWNER = "owner"  # the admin socket; never reaches the dapp chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Origin:
             case OriginKind.TOKEN | OriginKind.PLUGIN:
                 return f"{self.kind.value}:{self.name}"
             case _:
-                return self.kind.value
+                return str(self.kind.value)
 
     @classmethod
     def web(cls, origin: str) -> Origin:
@@ -64,6 +65,7 @@ class Origin:
 
 SOCKET = Origin(OriginKind.SOCKET)
 ANONYMOUS = Origin(OriginKind.ANONYMOUS)
+OWNER = Origin(OriginKind.OWNER)
 
 
 class Presence(Protocol):

@@ -1,0 +1,127 @@
+"""What every command shares: the data directory, `--json`, one way to call the daemon, exit codes.
+
+A command parses its arguments, asks `Session.call("admin_…", params)` and prints with `Session.show`. The call goes over
+admin.ipc while a daemon holds the data directory; otherwise the same handler runs in this process under the directory's
+lock (rpc.md, "Command line"). Exit codes: 0 ok, 1 failed, 2 usage, 3 refused, 4 no daemon. Never print a secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from middleware.errors import RpcError
+from proxy.config import default_data_directory
+
+FAILED, USAGE, REFUSED, NO_DAEMON = 1, 2, 3, 4
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Failure(click.ClickException):
+    """A command that cannot go on: one sentence on standard error and an exit code."""
+
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = code
+
+    def show(self, file: Any = None) -> None:
+        """Print the sentence."""
+        click.echo(f"l2proxy: {self.format_message()}", err=True, file=file)
+
+
+class NoDaemon(Failure):
+    """The command needs a running daemon."""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__(f"no daemon runs on {data}; start one with `l2proxy run`", NO_DAEMON)
+
+
+@dataclass(frozen=True)
+class Session:
+    """One invocation of the command line."""
+
+    data: Path
+    json: bool
+
+    def call(self, method: str, params: Mapping[str, Any] | None = None, *, live: bool = False) -> Any:
+        """Return the result of an admin method; `live`: only a running daemon can answer it (exit 4 without one).
+
+        Raises `Failure` with the error's sentence; a refusal (4001, 4100) exits 3, everything else 1.
+        """
+        from proxy.app import call_admin
+
+        try:
+            return asyncio.run(call_admin(self.data, method, dict(params or {}), live=live))
+        except RpcError as error:
+            raise Failure(error.message, REFUSED if error.code in (4001, 4100) else FAILED) from error
+        except ConnectionError as error:
+            raise NoDaemon(self.data) from error
+
+    def show(self, value: Any, human: Callable[[Any], Any] | None = None) -> None:
+        """Print `value` as JSON for programs, or what `human` makes of it (a rich renderable or text) for people."""
+        if self.json or human is None:
+            click.echo(json.dumps(value, ensure_ascii=False))
+            return
+        shown = human(value)
+        if isinstance(shown, str):
+            click.echo(shown)
+        else:
+            Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty()).print(shown)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> Any:
+    """Return a table for people, or the sentence `empty` when there are no rows. Cells are plain text, never markup."""
+    if not rows:
+        return empty
+    shown = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        shown.add_row(*(escape(printable(str(cell))) for cell in row))
+    return shown
+
+
+def printable(text: str) -> str:
+    """Return `text` with every character a terminal might obey (C0, C1, bidi controls) escaped (hardening.md 19)."""
+    return "".join(c if c.isprintable() or c == " " else f"\\u{ord(c):04x}" for c in text)
+
+
+def session_options(command: Command) -> Command:
+    """Add `--data DIR` and `--json` to a command and hand it a `Session` as its first argument."""
+
+    @click.option(
+        "--data",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="L2PROXY_DATA",
+        default=None,
+        help="Data directory (or L2PROXY_DATA).",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+    @functools.wraps(command)
+    def run(*args: Any, data: Path | None, as_json: bool, **kwargs: Any) -> Any:
+        session = Session((data or default_data_directory()).absolute(), as_json)
+        return command(session, *args, **kwargs)
+
+    return run  # type: ignore[return-value]
+
+
+def read_secret(source: str, what: str) -> str:
+    """Return the first line of a password or phrase from a file, `-` for standard input. Never from an argument."""
+    try:
+        text = sys.stdin.readline() if source == "-" else Path(source).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(f"the {what} cannot be read from {source}: {error}") from error
+    secret = text.strip("\r\n")
+    if not secret.strip():
+        raise Failure(f"the {what} file {source} is empty")
+    return secret

@@ -1,0 +1,148 @@
+"""LevelDB behind a small interface: ordered, atomic, synced. The only module that knows plyvel.
+
+A `Database` is one directory; a `Space` is a named, disjoint part of it. Every write is one atomic batch that is on disk
+when the call returns (security.md 23). Another engine can stand here as long as it keeps this promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import plyvel
+
+
+class StorageError(Exception):
+    """The database cannot be opened, read or written; the message names it and says what to do."""
+
+
+class Database:
+    """One LevelDB directory, open in this process alone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._db = plyvel.DB(str(path), create_if_missing=True)
+        except plyvel.Error as error:
+            raise StorageError(f"the database {path} cannot be opened: {error}") from error
+
+    def space(self, name: str) -> Space:
+        """Return the part of the database named `name`; names hold no NUL."""
+        if "\0" in name:
+            raise ValueError(f"a space's name holds no NUL: {name!r}")
+        return Space(self, name.encode() + b"\0")
+
+    @contextmanager
+    def batch(self) -> Iterator[Batch]:
+        """Collect writes to any spaces; all of them are on disk after the block, none if it raises."""
+        batch = Batch()
+        yield batch
+        self.commit(batch)
+
+    def commit(self, batch: Batch) -> None:
+        """Write `batch` atomically and synced."""
+        if not batch.operations:
+            return
+        try:
+            with self._db.write_batch(transaction=True, sync=True) as target:
+                for key, value in batch.operations.items():
+                    if value is None:
+                        target.delete(key)
+                    else:
+                        target.put(key, value)
+        except plyvel.Error as error:
+            raise StorageError(f"writing to {self.path} failed: {error}") from error
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of a full key."""
+        try:
+            value: bytes | None = self._db.get(key)
+        except plyvel.Error as error:
+            raise StorageError(f"reading from {self.path} failed: {error}") from error
+        return value
+
+    def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Yield full keys and values with start <= key < stop in key order (or its reverse)."""
+        try:
+            yield from self._db.iterator(start=start, stop=stop, include_stop=False, reverse=reverse)
+        except plyvel.Error as error:
+            raise StorageError(f"reading from {self.path} failed: {error}") from error
+
+    def close(self) -> None:
+        """Close the database; nothing can be read or written afterwards."""
+        self._db.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Batch:
+    """Writes that take effect together; the last one for a key wins."""
+
+    def __init__(self) -> None:
+        self.operations: dict[bytes, bytes | None] = {}
+
+    def put(self, space: Space, key: bytes, value: bytes) -> None:
+        """Add a write."""
+        self.operations[space.prefix + key] = value
+
+    def delete(self, space: Space, key: bytes) -> None:
+        """Add a deletion."""
+        self.operations[space.prefix + key] = None
+
+
+class Space:
+    """A named part of a database; keys of different spaces never meet."""
+
+    def __init__(self, database: Database, prefix: bytes) -> None:
+        self.database = database
+        self.prefix = prefix
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value under `key`, None when there is none."""
+        return self.database.get(self.prefix + key)
+
+    def write(self, put: Mapping[bytes, bytes] | None = None, delete: Iterable[bytes] = ()) -> None:
+        """Write and delete atomically; on disk when this returns."""
+        batch = Batch()
+        for key in delete:
+            batch.delete(self, key)
+        for key, value in (put or {}).items():
+            batch.put(self, key, value)
+        self.database.commit(batch)
+
+    def scan(
+        self,
+        prefix: bytes = b"",
+        *,
+        start: bytes = b"",
+        end: bytes | None = None,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Yield (key, value) with `prefix`, start <= key < end, in key order, at most `limit`."""
+        low = self.prefix + max(prefix, start)
+        high = _after(self.prefix + prefix)
+        if end is not None:
+            high = min(high, self.prefix + end)
+        cut = len(self.prefix)
+        if low >= high:
+            return
+        for count, (key, value) in enumerate(self.database.scan(low, high, reverse=reverse)):
+            if limit is not None and count >= limit:
+                return
+            yield key[cut:], value
+
+
+def _after(prefix: bytes) -> bytes:
+    """Return the first key behind all keys that begin with `prefix` (a space's prefix never is all 0xff)."""
+    trimmed = prefix.rstrip(b"\xff")
+    return trimmed[:-1] + bytes([trimmed[-1] + 1])
