@@ -1,0 +1,46 @@
+# make demo   the whole journey on an embedded L1, every wei checked
+# make test   formatting, lints, types, layers, all tests
+# make soak   the long runs
+# PYTHON=/path/to/python3.11 chooses the interpreter, VENV=dir where the environment goes.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+CANDIDATES := python3.11 python3.12 python3 $(wildcard $(HOME)/.pyenv/versions/3.11.*/bin/python3.11) $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python3.12)
+PYTHON ?= $(shell for p in $(CANDIDATES); do "$$p" -c 'import sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
+INSTALLED := $(VENV)/.installed
+NODE_PACKAGES := tests/node_modules/.installed
+
+.PHONY: demo test soak lint lock
+.DELETE_ON_ERROR:
+
+demo: $(INSTALLED)
+	$(BIN)/l2proxy demo
+
+test: lint $(NODE_PACKAGES)
+	$(BIN)/pytest -q -n 2 --dist worksteal $(PYTEST_ARGS)
+
+soak: $(INSTALLED) $(NODE_PACKAGES)
+	$(BIN)/pytest -q tests/soak
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(INSTALLED): requirements.lock pyproject.toml sdk/python/pyproject.toml
+	@test -n "$(PYTHON)" || { echo "l2proxy needs Python 3.11 or 3.12 with its venv module; install one or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { echo "l2proxy needs Python 3.11 or 3.12, and PYTHON=$(PYTHON) is another" >&2; exit 1; }
+	@"$(PYTHON)" -m venv --clear $(VENV) || { echo "$(PYTHON) cannot make a virtual environment; on Debian install python3-venv" >&2; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e sdk/python -e .
+	@touch $@
+
+$(NODE_PACKAGES): tests/package-lock.json
+	@command -v npm >/dev/null || { echo "the tests need Node.js 20 or newer with npm" >&2; exit 1; }
+	cd tests && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+# Rewrites requirements.lock from pyproject.toml; needs uv on the PATH. No registry address goes into the file.
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-package l2proxy-sdk --no-annotate --no-header -o requirements.lock
