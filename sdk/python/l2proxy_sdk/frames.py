@@ -1,0 +1,61 @@
+"""One line of the channel: bytes to a JSON-RPC message and back.
+
+The first gate of everything that comes from the proxy, and the last of what goes to it. It must never let a line through
+that two parsers could read differently: NaN, lone surrogates, duplicate keys and lines over 1 MiB are refused
+(plugin.md, "Plugins").
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .errors import ChannelClosed
+
+MAX_LINE = 1 << 20  # bytes, the newline included
+
+
+class BadFrame(ChannelClosed):
+    """A line that is not a frame; the message says why."""
+
+
+def parse(line: bytes) -> dict[str, Any]:
+    """Return the JSON object on `line` (with or without its newline). Raises BadFrame."""
+    if len(line) > MAX_LINE:
+        raise BadFrame(f"a line of {len(line)} bytes; the limit is {MAX_LINE}")
+    try:
+        message = json.loads(line.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        if b"\\u" in line:
+            json.dumps(message, ensure_ascii=False).encode("utf-8")  # a lone surrogate cannot be encoded
+    except BadFrame:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise BadFrame(f"a line that is not JSON: {error}") from None
+    if not isinstance(message, dict):
+        raise BadFrame(f"a line holds one JSON object, not {type(message).__name__}")
+    if message.get("jsonrpc") != "2.0":
+        raise BadFrame('a message without "jsonrpc": "2.0"')
+    return message
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    """Return `message` as one line with its newline. Raises ValueError for what JSON or the line limit cannot carry."""
+    try:
+        text = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        line = text.encode("utf-8") + b"\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"not a JSON value: {error}") from None
+    if len(line) > MAX_LINE:
+        raise ValueError(f"a message of {len(line)} bytes; the limit of the channel is {MAX_LINE}")
+    return line
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise BadFrame("an object names one member twice")
+    return members
+
+
+def _no_constant(name: str) -> Any:
+    raise BadFrame(f"{name} is not JSON")

@@ -1,0 +1,132 @@
+"""Both directions of the channel: our requests and their answers, the other side's requests and ours.
+
+Stands between the pipe (bytes) and the runtime (methods). Every request is answered exactly once; requests run
+concurrently, one task each. It must never wait for one request before it reads the next line, and never goes on after an
+answer that belongs to no open request: the two sides no longer agree, so the channel ends (plugin.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+from . import frames
+from .errors import ChannelClosed, HostError
+
+Handler = Callable[[str, dict[str, Any]], Awaitable[Any]]
+
+
+class Failure(Exception):
+    """An error object on its way to the other side."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(error.get("message"))
+        self.error = error
+
+
+class Writer(Protocol):
+    """Where lines go."""
+
+    def write(self, line: bytes) -> None:
+        """Queue `line`."""
+
+    async def drain(self) -> None:
+        """Wait until the queue is short again."""
+
+
+class Peer:
+    """One end of a channel. `handler` answers requests: it returns a JSON value or raises Failure."""
+
+    def __init__(self, lines: AsyncIterator[bytes], writer: Writer, handler: Handler) -> None:
+        self._lines = lines
+        self._writer = writer
+        self._handler = handler
+        self._next_id = 0
+        self._open: dict[int, asyncio.Future[Any]] = {}
+        self._abandoned: set[int] = set()
+        self._closed = False
+
+    async def request(self, method: str, params: dict[str, Any]) -> Any:
+        """Ask the other side. Raises HostError for its error object, ChannelClosed when it has gone."""
+        if self._closed:
+            raise ChannelClosed("the proxy has closed the channel")
+        self._next_id += 1
+        number = self._next_id
+        line = frames.encode({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._open[number] = answer
+        try:
+            self._writer.write(line)
+            await self._writer.drain()
+            return await answer
+        except asyncio.CancelledError:
+            if number in self._open:
+                self._abandoned.add(number)  # its answer will still come, and is then dropped
+            raise
+        finally:
+            self._open.pop(number, None)
+
+    def notify(self, method: str, params: dict[str, Any]) -> None:
+        """Tell the other side something that has no answer."""
+        if not self._closed:
+            self._writer.write(frames.encode({"jsonrpc": "2.0", "method": method, "params": params}))
+
+    async def serve(self) -> None:
+        """Read until the other side closes; then cancel what is running. Raises ChannelClosed on a broken protocol."""
+        running: set[asyncio.Task[None]] = set()
+        try:
+            async for line in self._lines:
+                message = frames.parse(line)
+                if "method" not in message:
+                    self._settle(message)
+                    continue
+                task = asyncio.create_task(self._answer(message))
+                running.add(task)
+                task.add_done_callback(running.discard)
+        finally:
+            self._closed = True
+            for answer in self._open.values():
+                if not answer.done():
+                    answer.set_exception(ChannelClosed("the proxy has closed the channel"))
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _settle(self, message: dict[str, Any]) -> None:
+        number = message.get("id")
+        if type(number) is not int:
+            raise ChannelClosed(f"an answer with the id {number!r}, which no request has")
+        if number in self._abandoned:
+            self._abandoned.discard(number)
+            return
+        answer = self._open.pop(number, None)
+        if answer is None or answer.done():
+            raise ChannelClosed(f"an answer with the id {number}, which no open request has")
+        error = message.get("error")
+        if error is None:
+            answer.set_result(message.get("result"))
+            return
+        if not isinstance(error, dict) or type(error.get("code")) is not int:
+            raise ChannelClosed(f"the answer {number} holds a malformed error")
+        answer.set_exception(HostError(error["code"], str(error.get("message", "")), error.get("data")))
+
+    async def _answer(self, message: dict[str, Any]) -> None:
+        method, params = message["method"], message.get("params", {})
+        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message.get("id")}
+        if not isinstance(method, str) or not isinstance(params, dict):
+            reply["error"] = {"code": -32600, "message": "a request has a method name and params by name"}
+        else:
+            try:
+                reply["result"] = await self._handler(method, params)
+            except Failure as failure:
+                reply["error"] = failure.error
+        if "id" not in message or self._closed:
+            return
+        try:
+            line = frames.encode(reply)
+        except ValueError as error:
+            refused = {"code": -32603, "message": f"the answer does not fit the channel: {error}"}
+            line = frames.encode({"jsonrpc": "2.0", "id": message["id"], "error": refused})
+        self._writer.write(line)
+        await self._writer.drain()
