@@ -1,0 +1,53 @@
+"""`l2proxy config show` and `l2proxy completion`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from click.shell_completion import get_completion_class
+
+from proxy.cli.session import USAGE, Failure, Session, session_options, table
+from proxy.config import Config, ConfigError, load
+
+
+@click.group()
+def config() -> None:
+    """The settings in force."""
+
+
+@config.command()
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings (TOML); else DIR/config.toml.")
+@session_options
+def show(session: Session, config_file: Path | None) -> None:
+    """Show every setting with its value, the defaults included."""
+    file = config_file or session.data / "config.toml"
+    try:
+        settings = load(file) if config_file or file.exists() else Config()
+    except ConfigError as error:
+        raise Failure(str(error), USAGE) from error
+    session.show(msgspec.to_builtins(settings), lambda value: table(["setting", "value"], _rows(value), ""))
+
+
+def _rows(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            rows += _rows(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", msgspec.json.encode(value).decode()))
+    return rows
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of SHELL; e.g. `l2proxy completion bash >> ~/.bashrc`."""
+    from proxy.cli import cli
+
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise Failure(f"there is no completion for {shell}", USAGE)
+    click.echo(kind(cli, {}, "l2proxy", "_L2PROXY_COMPLETE").source())
