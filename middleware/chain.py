@@ -1,0 +1,120 @@
+"""The chain: ordered links, compiled once into one callable per method, and the terminal that answers.
+
+A door hands every call to the chain; so does a link that needs another method (`context.dispatch`), which then passes that
+method's whole chain, permission included. A configured link (from `[[middleware]]`) stands outside permission and is not
+trusted with it: it may change params, never the method, the id or who asks (hardening.md 4). The chain must never remember
+anything under a name that has no row in the method table: names are hostile input.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
+
+from middleware.methods import MethodTable
+from middleware.waist import Answer, Context, Next, Request
+
+logger = logging.getLogger("l2proxy.chain")
+
+Terminal: TypeAlias = Callable[[Request, Context], Awaitable[Answer]]
+MOST_DISPATCHES = 16  # a link that dispatches to itself is a mistake, not a reason to exhaust the stack
+
+
+class Link(Protocol):
+    """One step of the chain."""
+
+    def handles(self, method: str) -> bool:
+        """Tell whether this link has anything to say about `method`; asked when the method's chain is compiled."""
+
+    async def __call__(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
+        """Return an answer, call `next`, or raise an `RpcError`."""
+
+
+class ChangedCall(Exception):
+    """A configured link changed what it may not change; the caller gets -32603, the log this sentence."""
+
+
+class Chain:
+    """Every call's way: configured links (first outermost), then our links in order, then the terminal."""
+
+    def __init__(
+        self,
+        links: Sequence[Link],
+        terminal: Terminal,
+        configured: Sequence[Link] = (),
+        table: MethodTable | None = None,
+    ) -> None:
+        self._links = tuple(links)
+        self._configured = tuple(configured)
+        self._terminal = terminal
+        self._table = table or MethodTable()
+        self._compiled: dict[str, Terminal] = {}
+
+    async def __call__(self, request: Request, context: Context) -> Answer:
+        """Answer one call of `context.origin`."""
+        return await self.compiled(request.method)(request, self.bound(context))
+
+    def bound(self, context: Context) -> Context:
+        """Return `context` with `dispatch` entering this chain; a context already bound to it comes back as it is."""
+        dispatch = context.dispatch
+        if isinstance(dispatch, _Dispatch) and dispatch.chain is self:
+            return context
+        return replace(context, dispatch=_Dispatch(self, context, 0))
+
+    def compiled(self, method: str) -> Terminal:
+        """Return the one callable that answers `method`."""
+        call = self._compiled.get(method)
+        if call is None:
+            call = self._compile(method)
+            if self._table.is_known(method):
+                self._compiled[method] = call
+        return call
+
+    def _compile(self, method: str) -> Terminal:
+        call = self._terminal
+        for link in reversed(self._links):
+            if link.handles(method):
+                call = _before(link, call)
+        for link in reversed(self._configured):
+            if link.handles(method):
+                call = _before_guarded(link, call)
+        return call
+
+
+@dataclass(frozen=True, slots=True)
+class _Dispatch:
+    """`Context.dispatch` of one call: enters the chain as the same origin, a bounded number of times deep."""
+
+    chain: Chain
+    context: Context
+    depth: int
+
+    async def __call__(self, request: Request) -> Answer:
+        if self.depth >= MOST_DISPATCHES:
+            raise RecursionError(f"links dispatched {MOST_DISPATCHES} calls deep, the last of {request.method[:80]!r}")
+        deeper = replace(self.context, dispatch=_Dispatch(self.chain, self.context, self.depth + 1))
+        return await self.chain.compiled(request.method)(request, deeper)
+
+
+def _before(link: Link, inner: Terminal) -> Terminal:
+    async def call(request: Request, context: Context) -> Answer:
+        return await link(request, context, inner)
+
+    return call
+
+
+def _before_guarded(link: Link, inner: Terminal) -> Terminal:
+    async def call(request: Request, context: Context) -> Answer:
+        async def guarded(changed: Request, changed_context: Context) -> Answer:
+            if changed.method != request.method or changed.id != request.id or changed_context is not context:
+                raise ChangedCall(
+                    f"the configured link {type(link).__name__} changed the method, the id or the context of "
+                    f"{request.method[:80]!r}; it may change params only (another method: context.dispatch)"
+                )
+            return await inner(changed, context)
+
+        return await link(request, context, guarded)
+
+    return call
