@@ -63,7 +63,10 @@ class WsClient:
         await self._socket.send_str(
             msgspec.json.encode({"jsonrpc": "2.0", "id": call, "method": method, "params": params}).decode()
         )
-        return await self._waiting.pop(call)
+        try:
+            return await self._waiting[call]
+        finally:
+            del self._waiting[call]
 
     async def _read(self) -> None:
         async for message in self._socket:
