@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from web3 import AsyncHTTPProvider, AsyncWeb3, WebSocketProvider
+from web3.exceptions import Web3RPCError
 
 from middleware.errors import RpcError
 
@@ -25,7 +26,10 @@ class Web3Client:
         self._w3 = w3
 
     async def request(self, method: str, params: Any) -> Any:
-        answer = await self._w3.provider.make_request(method, params)
+        try:
+            answer = await self._w3.provider.make_request(method, params)
+        except Web3RPCError as error:  # the persistent provider raises errors that came without an id
+            answer = error.rpc_response
         if "error" in answer:
             error = answer["error"]
             raise RpcError(error["code"], error["message"], error.get("data"))
