@@ -13,5 +13,5 @@ async def test_a_library_reaches_the_node(anvil, node_modules, library: str) -> 
     async with client(library, anvil.http) as dapp:
         assert await dapp.request("eth_chainId", []) == "0x7a69"
         with pytest.raises(RpcError) as caught:
-            await dapp.request("eth_sendRawTransaction", ["0x00"])
-        assert caught.value.code in (-32000, -32602), caught.value
+            await dapp.request("eth_call", [{"data": "0x60006000fd"}, "latest"])  # PUSH 0, PUSH 0, REVERT
+        assert caught.value.code == 3
