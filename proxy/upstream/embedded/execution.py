@@ -183,7 +183,8 @@ def _search(node: Node, call: Call, ref: BlockRef, edit: Overrides | None, cap: 
 def eth_create_access_list(node: Node, call: Call, ref: BlockRef, edit: Overrides | None) -> Wire:
     """Return the EIP-2930 access list a message would use, and its gas with that list; a failing call says so in `error`."""
     gas = min(call.gas or GAS_LIMIT, GAS_LIMIT)
-    excluded = {bytes(call.sender), bytes(call.to)} | {bytes(a) for a in _precompiles()}
+    # Warm from the start (EIP-2929, 3651), so listing them would only cost gas.
+    excluded = {bytes(call.sender), bytes(call.to), bytes(node.chain.head.header.coinbase)} | _precompiles()
     for _ in range(_ACCESS_LIST_ROUNDS):
         outcome = execute(node, call, ref, edit, gas)
         listed = _listed(outcome.touched, excluded)
