@@ -1,0 +1,210 @@
+"""Both directions of the pipe to one plugin process: our requests and its answers, its requests and ours.
+
+Stands between the process (bytes) and the host (methods). Every message is a request and gets one answer; `log` alone is a
+notification. Late answers are dropped; an answer nobody waits for, a malformed line or an oversized one ends the channel,
+for the two sides no longer agree (plugin.md). It must never block the loop, never hold more than a bounded queue, and
+never trust an id, a type or a length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from middleware.errors import InternalError, LimitExceeded, RpcError
+from proxy.host import frames
+
+log = logging.getLogger("l2proxy.host")
+
+MAX_OPEN = 256  # requests of the plugin that run at once
+MAX_LATE = 4096  # answers we no longer wait for and still accept once
+STALL = 30.0  # seconds a plugin may leave its standard input full
+BURST = 0.005  # seconds of one plugin's messages before others get their turn
+_NONE: Any = object()
+
+Handler = Callable[[str, dict[str, Any]], Awaitable[Any]]
+Notified = Callable[[str, dict[str, Any]], None]
+
+
+class ChannelEnded(Exception):
+    """The process ended or broke the protocol while something was asked; the message says which."""
+
+
+class AnsweredError(Exception):
+    """The plugin answered with an error object: `code`, `message`, `data`, `spent`."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(error["message"])
+        self.code: int = error["code"]
+        self.message: str = error["message"]
+        self.data: Any = error.get("data")
+        self.spent: bool = error.get("spent") is not False
+
+
+class Channel:
+    """One end of the pipe. `handle` answers the plugin's requests (JSON value or RpcError), `notified` takes `log`."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handle: Handler, notified: Notified
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._handle = handle
+        self._notified = notified
+        self._next_id = 0
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._late: OrderedDict[int, None] = OrderedDict()
+        self._open: dict[int | str, asyncio.Task[None]] = {}
+        self.ended: str | None = None
+
+    async def request(self, method: str, params: dict[str, Any]) -> Any:
+        """Ask the plugin; the caller sets the deadline by cancelling. Raises AnsweredError, ChannelEnded, LimitExceeded."""
+        if self.ended is not None:
+            raise ChannelEnded(self.ended)
+        self._next_id += 1
+        number = self._next_id
+        try:
+            line = frames.encode({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+        except frames.BadFrame as error:
+            raise LimitExceeded("plugin_line", f"the plugin cannot be asked: {error}") from None
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            self._writer.write(line)
+            return await answer
+        finally:
+            if self._waiting.pop(number, None) is not None and self.ended is None:
+                self._late[number] = None
+                if len(self._late) > MAX_LATE:
+                    self._late.popitem(last=False)
+
+    async def serve(self) -> str:
+        """Read until the process closes its end or breaks the protocol; return why it ended."""
+        try:
+            reason = await self._read()
+        except (frames.BadFrame, _Broken) as error:
+            reason = f"broke the protocol: {error}"
+            self.end(reason)
+        except OSError as error:
+            reason = f"closed its pipe: {error.strerror}"
+        finally:
+            running = list(self._open.values())
+            self.end("was stopped")
+            await asyncio.gather(*running, return_exceptions=True)
+        return reason
+
+    def end(self, reason: str) -> None:
+        """Fail what is being waited for and cancel what runs for the plugin."""
+        if self.ended is not None:
+            return
+        self.ended = reason
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(ChannelEnded(reason))
+                answer.exception()  # the asker may have gone; its absence is no error
+        self._waiting.clear()
+        for task in self._open.values():
+            task.cancel()
+        self._writer.close()
+
+    async def _read(self) -> str:
+        busy = 0.0
+        while True:
+            try:
+                line = await self._reader.readuntil(b"\n")
+            except asyncio.IncompleteReadError as error:
+                return "ended in the middle of a line" if error.partial else "ended"
+            except asyncio.LimitOverrunError:
+                raise _Broken(f"a line over {frames.MAX_LINE} bytes") from None
+            began = time.perf_counter()
+            self._take(frames.parse(line))
+            busy += time.perf_counter() - began
+            await self._drain()
+            if busy > BURST:
+                await asyncio.sleep(busy)  # as much time for everybody else
+                busy = 0.0
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(STALL):
+                await self._writer.drain()
+        except TimeoutError:
+            raise _Broken(f"does not read its standard input for {STALL:g} s") from None
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "method" not in message:
+            self._settle(message)
+            return
+        method, params = message["method"], message.get("params", {})
+        if not isinstance(method, str) or not isinstance(params, dict) or "result" in message or "error" in message:
+            raise _Broken("a request that is not one")
+        if "id" not in message:
+            if method != "log":
+                raise _Broken("a notification other than log")
+            self._notified(method, params)
+            return
+        number = message["id"]
+        if not isinstance(number, int | str) or isinstance(number, bool) or len(str(number)) > 64:
+            raise _Broken("a request whose id is neither a short string nor an integer")
+        if number in self._open:
+            raise _Broken("a request with the id of one that is still open")
+        if len(self._open) >= MAX_OPEN:
+            refusal = LimitExceeded("plugin_requests", f"{MAX_OPEN} requests of the plugin are open already")
+            self._reply(number, {"error": refusal.to_json()})
+            return
+        task = asyncio.get_running_loop().create_task(self._answer(number, method, params))
+        self._open[number] = task
+        task.add_done_callback(lambda _: self._open.pop(number, None))
+
+    def _settle(self, message: dict[str, Any]) -> None:
+        number = message.get("id")
+        if type(number) is not int or ("result" in message) == ("error" in message):
+            raise _Broken("an answer that is not one")
+        if number in self._late:
+            del self._late[number]
+            return
+        if number not in self._waiting:
+            raise _Broken("an answer to a request that is not open")
+        error = message.get("error", _NONE)
+        if error is not _NONE and not _is_error(error):
+            raise _Broken("an answer with a malformed error")
+        answer = self._waiting.pop(number)
+        if answer.done():
+            return
+        if error is _NONE:
+            answer.set_result(message["result"])
+        else:
+            answer.set_exception(AnsweredError(error))
+
+    async def _answer(self, number: int | str, method: str, params: dict[str, Any]) -> None:
+        try:
+            reply = {"result": await self._handle(method, params)}
+        except RpcError as error:
+            reply = {"error": error.to_json()}
+        except Exception:
+            error_id = f"{time.time_ns():x}"
+            log.exception("host method %r failed (error %s)", method, error_id)
+            reply = {"error": InternalError(error_id).to_json()}
+        self._reply(number, reply)
+
+    def _reply(self, number: int | str, reply: dict[str, Any]) -> None:
+        if self.ended is not None:
+            return
+        try:
+            line = frames.encode({"jsonrpc": "2.0", "id": number, **reply})
+        except frames.BadFrame:
+            refusal = LimitExceeded("plugin_line", f"the answer is longer than a line of {frames.MAX_LINE} bytes")
+            line = frames.encode({"jsonrpc": "2.0", "id": number, "error": refusal.to_json()})
+        self._writer.write(line)
+
+
+class _Broken(Exception):
+    """The plugin broke the protocol."""
+
+
+def _is_error(error: Any) -> bool:
+    return isinstance(error, dict) and type(error.get("code")) is int and isinstance(error.get("message"), str)

@@ -1,0 +1,70 @@
+"""One line of the channel, strictly: bytes of an untrusted process to a message, and a message to bytes.
+
+The first gate of everything a plugin says. A line two parsers could read differently never passes: duplicate members, NaN
+and infinities, lone surrogates, numbers beyond any use, and what is not one JSON object (plugin.md, "Plugins"). The line
+limit is checked before the parser sees a byte.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+MAX_LINE = 1 << 20  # bytes, the newline included
+
+
+class BadFrame(ValueError):
+    """A line that is not a frame; the message says why."""
+
+
+def parse(line: bytes) -> dict[str, Any]:
+    """Return the JSON object on `line`. Raises BadFrame."""
+    if len(line) > MAX_LINE:
+        raise BadFrame(f"a line over {MAX_LINE} bytes")
+    try:
+        message = json.loads(
+            line.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+        )
+        if b"\\u" in line:
+            json.dumps(message, ensure_ascii=False).encode("utf-8")  # a lone surrogate cannot be encoded
+    except BadFrame:
+        raise
+    except UnicodeError:
+        raise BadFrame("a line that is not UTF-8, or holds a lone surrogate") from None
+    except ValueError:
+        raise BadFrame("a line that is not JSON") from None
+    except RecursionError:
+        raise BadFrame("a line nested too deeply") from None
+    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+        raise BadFrame("a line that is not a JSON-RPC 2.0 message")
+    return message
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    """Return `message` as one line. Raises BadFrame for what JSON or the line limit cannot carry."""
+    try:
+        line = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8") + b"\n"
+    except (TypeError, ValueError, RecursionError):
+        raise BadFrame("a message that is not JSON") from None
+    if len(line) > MAX_LINE:
+        raise BadFrame(f"a message over {MAX_LINE} bytes")
+    return line
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise BadFrame("an object names one member twice")
+    return members
+
+
+def _no_constant(name: str) -> Any:
+    raise BadFrame(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise BadFrame("a number beyond all bounds")
+    return number

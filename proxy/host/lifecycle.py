@@ -1,0 +1,258 @@
+"""The life of one plugin's process: stopped → starting → running → stopping; crash, back-off, quarantine (plugin.md).
+
+Between the process and everybody who wants to ask the plugin something: they await `channel()` and get the live one. A
+crash fails what was in flight and starts the process again, later each time; five in ten minutes quarantine the plugin.
+It must never take another plugin down, and never start one whose keys no unlock has opened yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from middleware.errors import PluginUnavailable
+from proxy.host.channel import AnsweredError, Channel, ChannelEnded, Handler, Notified
+from proxy.host.plugin_log import PluginLog
+from proxy.host.process import PluginProcess
+
+START_DEADLINE = 30.0  # seconds for `start` to be answered
+STOP_DEADLINE = 5.0
+CRASHES, WITHIN = 5, 600.0
+BACK_OFF = (0.2, 1.0, 3.0, 8.0)  # seconds before the next start, by the crashes of the last ten minutes
+MAX_PRINTED = 64 * 1024  # bytes of one line on standard error
+
+Spawn = Callable[[], Awaitable[PluginProcess]]
+
+
+class Status(enum.Enum):
+    """Where a plugin is in its life; the word `l2_plugins` and `plugin list` show."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    LOCKED = "locked"  # waits for the first unlock
+    CRASHED = "crashed"  # waits for its next start
+    QUARANTINED = "quarantined"
+    DISABLED = "disabled"
+
+
+class Life:
+    """One plugin's process, again and again until `stop`.
+
+    `introduce` returns the params of `start`; `on_up(answer)` and `on_down()` are called when the plugin begins and ceases
+    to answer; `on_quarantine(why)` once, when no further start follows.
+    """
+
+    def __init__(
+        self,
+        plugin_id: str,
+        spawn: Spawn,
+        handle: Handler,
+        notified: Notified,
+        introduce: Callable[[], dict[str, Any]],
+        output: PluginLog,
+        *,
+        may_start: asyncio.Event,
+        on_up: Callable[[dict[str, Any]], None],
+        on_down: Callable[[], None],
+        on_quarantine: Callable[[str], None],
+        clock: Callable[[], float] = time.time,
+        back_off: tuple[float, ...] = BACK_OFF,
+    ) -> None:
+        self.plugin_id = plugin_id
+        self.status = Status.STOPPED
+        self.why = ""
+        self._spawn = spawn
+        self._handle = handle
+        self._notified = notified
+        self._introduce = introduce
+        self._output = output
+        self._may_start = may_start
+        self._on_up, self._on_down, self._on_quarantine = on_up, on_down, on_quarantine
+        self._clock = clock
+        self._back_off = back_off
+        self._crashes: deque[float] = deque(maxlen=CRASHES)
+        self._channel: Channel | None = None
+        self._process: PluginProcess | None = None
+        self._changed = asyncio.Event()
+        self._stop = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """The process, while there is one."""
+        return None if self._process is None else self._process.pid
+
+    async def channel(self) -> Channel:
+        """Return the channel of the running plugin, once it runs. Raises PluginUnavailable when it will not."""
+        while True:
+            if self._channel is not None:
+                return self._channel
+            if self.status in (Status.QUARANTINED, Status.DISABLED, Status.STOPPING):
+                raise PluginUnavailable(self.plugin_id, f"is {self.status.value}{': ' + self.why if self.why else ''}")
+            await self._changed.wait()
+
+    async def run(self) -> None:
+        """Start, watch and restart the process until `stop` or quarantine."""
+        while not self._stop.is_set():
+            if not self._may_start.is_set():
+                self._become(Status.LOCKED, "waits for `l2proxy unlock`")
+                await _either(self._may_start, self._stop)
+                continue
+            why = await self._live()
+            if self._stop.is_set():
+                break
+            if not await self._after_crash(why):
+                return
+        self._become(Status.STOPPED)
+
+    async def stop(self) -> None:
+        """Ask it to stop and wait until it has; `run` returns. Safe at any time."""
+        self._stop.set()
+        while self.status not in (Status.STOPPED, Status.QUARANTINED, Status.DISABLED):
+            await self._changed.wait()
+
+    def kill(self, why: str) -> None:
+        """End the process at once as if it had crashed."""
+        if self._channel is not None:
+            self._channel.end(why)
+        if self._process is not None:
+            self._process.kill()
+
+    def disable(self, why: str) -> None:
+        """Refuse everything from now on: the plugin's files are not what the owner agreed to."""
+        self._become(Status.DISABLED, why)
+
+    def _become(self, status: Status, why: str = "") -> None:
+        self.status, self.why = status, why
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def _after_crash(self, why: str) -> bool:
+        self._output.host(f"the plugin {why}")
+        self._crashes.append(self._clock())
+        recent = [at for at in self._crashes if self._crashes[-1] - at < WITHIN]
+        if len(recent) >= CRASHES:
+            self._become(Status.QUARANTINED, f"{CRASHES} crashes in ten minutes, the last: {why}")
+            self._on_quarantine(self.why)
+            return False
+        self._become(Status.CRASHED, why)
+        pause = self._back_off[min(len(recent), len(self._back_off)) - 1]
+        try:
+            async with asyncio.timeout(pause):
+                await self._stop.wait()
+        except TimeoutError:
+            return True
+        return True
+
+    async def _live(self) -> str:
+        """Run one process from start to end; return why it ended."""
+        self._become(Status.STARTING)
+        try:
+            self._process = process = await self._spawn()
+        except OSError as error:
+            return f"cannot be started: {error.strerror}"
+        channel = Channel(process.stdout, process.stdin, self._handle, self._notified)
+        serving = asyncio.create_task(channel.serve())
+        printing = asyncio.create_task(self._copy_printed(process.stderr))
+        ending = asyncio.create_task(process.wait())
+        try:
+            return await self._serve(channel, process, serving, ending)
+        finally:
+            self._channel = None
+            channel.end("was stopped")
+            process.kill()
+            await asyncio.gather(serving, printing, ending, return_exceptions=True)
+            self._process = None
+
+    async def _serve(
+        self,
+        channel: Channel,
+        process: PluginProcess,
+        serving: asyncio.Task[str],
+        ending: asyncio.Task[str],
+    ) -> str:
+        starting = asyncio.create_task(self._begin(channel))
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({starting, serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done() and not serving.done():
+                if (failure := starting.result()) is not None:
+                    return failure
+                await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                return await _how_it_ended(serving.result(), ending, process)
+            await self._finish(channel, process)
+            return "was stopped"
+        finally:
+            if self._channel is not None:
+                self._channel = None
+                self._on_down()
+            for task in (starting, stopping):
+                task.cancel()
+            await asyncio.gather(starting, stopping, return_exceptions=True)
+
+    async def _begin(self, channel: Channel) -> str | None:
+        """Introduce the proxy to the plugin; return what went wrong."""
+        try:
+            async with asyncio.timeout(START_DEADLINE):
+                answer = await channel.request("start", self._introduce())
+        except TimeoutError:
+            return f"did not answer start within {START_DEADLINE:g} s"
+        except AnsweredError as error:
+            return f"failed to start: {error.message[:200]}"
+        except ChannelEnded as error:
+            return str(error)
+        if not isinstance(answer, dict):
+            return "answered start with something that is no object"
+        self._channel = channel
+        self._become(Status.RUNNING)
+        self._on_up(answer)
+        return None
+
+    async def _finish(self, channel: Channel, process: PluginProcess) -> None:
+        self._become(Status.STOPPING)
+        try:
+            async with asyncio.timeout(STOP_DEADLINE):
+                await channel.request("stop", {})
+        except (TimeoutError, AnsweredError, ChannelEnded) as error:
+            self._output.host(f"stop was not answered well: {str(error)[:200] or 'too late'}")
+        await process.finish()
+
+    async def _copy_printed(self, stderr: asyncio.StreamReader) -> None:
+        pending = b""
+        while chunk := await stderr.read(16 * 1024):
+            *lines, pending = (pending + chunk).split(b"\n")
+            if len(pending) > MAX_PRINTED:
+                lines, pending = [*lines, pending], b""
+            for line in lines:
+                self._output.stderr(line.decode("utf-8", "replace"))
+            await asyncio.sleep(0)
+        if pending:
+            self._output.stderr(pending.decode("utf-8", "replace"))
+
+
+async def _how_it_ended(reason: str, ending: asyncio.Task[str], process: PluginProcess) -> str:
+    """Prefer how the process ended over the closed pipe that followed from it."""
+    if not reason.startswith("ended"):
+        return reason
+    try:
+        async with asyncio.timeout(STOP_DEADLINE):
+            return await asyncio.shield(ending)
+    except TimeoutError:
+        process.kill()
+        return "closed its output"
+
+
+async def _either(*events: asyncio.Event) -> None:
+    tasks = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,1 @@
+"""The host services: what a plugin may ask of the proxy, one subject a file (plugin.md, "Host services")."""
