@@ -1,0 +1,168 @@
+"""The JSON-RPC 2.0 envelope: bytes in, calls out; answers in, bytes out. No I/O, nothing of who asks.
+
+Between a door (HTTP, WebSocket, unix socket) and the chain. Params and ids are kept raw and never re-encoded. A body with
+a member twice is refused, other members are dropped here and now: what the node reads may never differ from what was
+judged (hardening.md 1). Specification: jsonrpc.org/specification; "Equal" of rpc.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from middleware.errors import InvalidRequest, LimitExceeded, ParseError, RpcError
+from middleware.waist import Answer, NodeReply, Request
+
+VERSION = b'"2.0"'
+NULL = b"null"
+
+
+class _Envelope(msgspec.Struct):
+    jsonrpc: Raw | UnsetType = UNSET
+    id: Raw | UnsetType = UNSET
+    method: Raw | UnsetType = UNSET
+    params: Raw | UnsetType = UNSET
+
+
+class Invalid:
+    """A call that cannot be made: the error it is answered with and the raw id to answer to (`null` if unreadable)."""
+
+    __slots__ = ("error", "id")
+
+    def __init__(self, error: RpcError, raw_id: bytes = NULL) -> None:
+        self.error = error
+        self.id = raw_id
+
+
+class Batch(tuple["Request | Invalid", ...]):
+    """The calls of a JSON array, in its order."""
+
+    __slots__ = ()
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_members = msgspec.json.Decoder(dict[str, Raw])
+_items = msgspec.json.Decoder(list[Raw])
+_text = msgspec.json.Decoder(str)
+_SPACE = b" \t\r\n"
+_KEY = re.compile(rb'[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_NEXT = re.compile(rb"[ \t\r\n]*([,}])")
+
+
+def parse(body: bytes, most_items: int) -> Request | Invalid | Batch:
+    """Return the call or calls of one body; whatever is wrong comes back as `Invalid`, nothing is raised."""
+    try:
+        if not body.isascii():
+            body.decode()  # the JSON decoder does not look into what it skips
+        first = body.lstrip(_SPACE)[:1] if body[:1] in (b"", b" ", b"\t", b"\r", b"\n") else body[:1]
+        if first == b"[":
+            return _batch(_items.decode(body), most_items)
+        return _call(body)
+    except RecursionError:
+        return Invalid(InvalidRequest("the request is nested too deeply"))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Invalid(ParseError())
+
+
+def _batch(items: list[Raw], most_items: int) -> Batch | Invalid:
+    if not items:
+        return Invalid(InvalidRequest("an empty batch"))
+    if len(items) > most_items:
+        message = f"a batch of {len(items)} calls; at most {most_items} are answered ([limits] batch)"
+        return Invalid(LimitExceeded("batch", message))
+    return Batch(_call(bytes(item)) for item in items)
+
+
+def _call(body: bytes) -> Request | Invalid:
+    try:
+        read = _envelope.decode(body)
+    except msgspec.ValidationError:
+        return Invalid(InvalidRequest("a call is a JSON object"))
+    raw_id = None if read.id is UNSET else bytes(read.id)
+    if not _is_compact(body, read) and _repeats_a_member(body):
+        return Invalid(InvalidRequest("a member stands twice"))
+    if raw_id is not None and raw_id[:1] in b"{[tf":
+        return Invalid(InvalidRequest("an id is a string, a number or null"))
+    problem, method = _method(read)
+    if problem is not None:
+        return Invalid(InvalidRequest(problem), NULL if raw_id is None else raw_id)
+    return Request(method, b"" if read.params is UNSET else bytes(read.params), raw_id)
+
+
+def _method(read: _Envelope) -> tuple[str | None, str]:
+    """Return what is wrong with the envelope, or None and the method's name."""
+    if read.jsonrpc is UNSET or (bytes(read.jsonrpc) != VERSION and not _is_version(read.jsonrpc)):
+        return 'jsonrpc must be "2.0"', ""
+    if read.method is UNSET or bytes(read.method)[:1] != b'"':
+        return "method must be a string", ""
+    # null is what geth takes for absent; it goes on raw, and the node decides.
+    if read.params is not UNSET and bytes(read.params)[:1] not in b"[{n":
+        return "params must be an array or an object", ""
+    return None, _text.decode(read.method)
+
+
+def _is_version(raw: Raw) -> bool:
+    return bytes(raw)[:1] == b'"' and _text.decode(raw) == "2.0"
+
+
+def _is_compact(body: bytes, read: _Envelope) -> bool:
+    """Tell whether `body` is exactly the members read, without spaces: then there is no room for another one."""
+    length = 1  # braces and commas: one more than there are members
+    for name_length, raw in ((7, read.jsonrpc), (2, read.id), (6, read.method), (6, read.params)):
+        if raw is not UNSET:
+            length += name_length + 4 + len(memoryview(raw))  # quotes, colon, comma
+    return length == len(body)
+
+
+def _repeats_a_member(body: bytes) -> bool:
+    """Tell whether an object (valid JSON) names a member twice at its top level.
+
+    The decoder gives every member's last value; a member whose value in place is another one stands there twice. So no
+    value has to be scanned through, however large.
+    """
+    values = {name: bytes(raw) for name, raw in _members.decode(body).items()}
+    seen: set[str] = set()
+    at = body.index(b"{") + 1
+    while key := _KEY.match(body, at):
+        name = _text.decode(key[1])
+        value = values[name]
+        if name in seen or not body.startswith(value, key.end()):
+            return True
+        seen.add(name)
+        after = _NEXT.match(body, key.end() + len(value))
+        if after is None:  # the value in place only begins like the last one: a longer number
+            return True
+        at = after.end()
+    return False
+
+
+def success(raw_id: bytes, result: bytes) -> bytes:
+    """Return the body of a result; both are raw JSON."""
+    return b'{"jsonrpc":"2.0","id":' + raw_id + b',"result":' + result + b"}"
+
+
+def failure(raw_id: bytes, error: RpcError) -> bytes:
+    """Return the body of an error."""
+    return b'{"jsonrpc":"2.0","id":' + raw_id + b',"error":' + _encode(error) + b"}"
+
+
+def _encode(error: RpcError) -> bytes:
+    return msgspec.json.encode(error.to_json())
+
+
+def body_of(answer: Answer, raw_id: bytes) -> bytes:
+    """Return an answer's body; the node's own bytes stay as they are."""
+    return answer.body if isinstance(answer, NodeReply) else success(raw_id, answer.json)
+
+
+def joined(bodies: Iterable[bytes]) -> bytes:
+    """Return the body of a batch's answers, in the order given."""
+    return b"[" + b",".join(bodies) + b"]"
+
+
+def notification(method: str, params: object) -> bytes:
+    """Return the frame of a notification the proxy pushes."""
+    return msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": params})

@@ -1,0 +1,65 @@
+"""The dispatcher: handlers get params as one value; the library's own texts never reach a caller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from middleware.errors import InvalidParams, MethodNotFound, Refused
+from middleware.waist import ANONYMOUS, Context, Request
+from proxy.methods.dispatcher import Dispatcher
+
+CONTEXT = Context(ANONYMOUS)
+
+
+async def echo(params: Any, context: Context) -> Any:
+    return {"params": params, "origin": str(context.origin)}
+
+
+async def refuse(params: Any, context: Context) -> Any:
+    raise Refused("no")
+
+
+async def break_down(params: Any, context: Context) -> Any:
+    raise KeyError("secret")
+
+
+DISPATCHER = Dispatcher({"echo": echo, "refuse": refuse, "break": break_down})
+
+
+@pytest.mark.parametrize(
+    ("raw", "params"),
+    [
+        (b"", "null"),
+        (b"null", "null"),
+        (b"[]", "[]"),
+        (b"{}", "{}"),
+        (b'[1,{"a":null}]', '[1,{"a":null}]'),
+        (b'{"self":1,"context":2,"params":3}', '{"self":1,"context":2,"params":3}'),
+    ],
+)
+async def test_params_arrive_as_one_value(raw: bytes, params: str) -> None:
+    answer = await DISPATCHER(Request("echo", raw), CONTEXT)
+    assert answer.json.decode() == f'{{"params":{params},"origin":"anonymous"}}'
+
+
+async def test_errors_of_handlers_come_through_as_they_are() -> None:
+    with pytest.raises(Refused):
+        await DISPATCHER(Request("refuse"), CONTEXT)
+    with pytest.raises(KeyError):
+        await DISPATCHER(Request("break"), CONTEXT)
+
+
+async def test_only_what_stands_in_the_table() -> None:
+    assert set(DISPATCHER) == {"echo", "refuse", "break"}
+    for name in ("__init__", "Echo", "rpc.discover", ""):
+        assert name not in DISPATCHER
+        with pytest.raises(MethodNotFound):
+            await DISPATCHER(Request(name), CONTEXT)
+
+
+@pytest.mark.parametrize("raw", [b"[" * 5000 + b"]" * 5000, b"[1e999]"])
+async def test_params_that_cannot_be_decoded(raw: bytes) -> None:
+    with pytest.raises(InvalidParams):
+        await DISPATCHER(Request("echo", raw), CONTEXT)

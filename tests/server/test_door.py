@@ -1,0 +1,123 @@
+"""The door's core: one answer per call, in order, and nothing of what went wrong inside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from middleware.errors import InvalidParams
+from middleware.waist import ANONYMOUS, Answer, Context, NodeReply, Request, result
+from proxy.server.door import Door
+
+CONTEXT = Context(ANONYMOUS)
+
+
+async def answering(request: Request, context: Context) -> Answer:
+    match request.method:
+        case "fails":
+            raise InvalidParams("to", "an address", 1)
+        case "breaks":
+            raise RuntimeError("the seed is abandon abandon")
+        case "node":
+            return NodeReply(b'{"id":9,"result":"raw" }')
+    return result(request.method)
+
+
+DOOR = Door(answering, batch=10)
+
+
+async def ask(body: str) -> Any:
+    answer = await DOOR.answer(body.encode(), CONTEXT)
+    return None if answer is None else json.loads(answer)
+
+
+def item(method: str, raw_id: str | None = "1") -> str:
+    return f'{{"jsonrpc":"2.0","method":"{method}"' + ("" if raw_id is None else f',"id":{raw_id}') + "}"
+
+
+async def test_result_error_and_the_nodes_own_bytes() -> None:
+    assert await ask(item("a")) == {"jsonrpc": "2.0", "id": 1, "result": "a"}
+    assert (await ask(item("fails")))["error"]["code"] == -32602
+    assert await DOOR.answer(item("node").encode(), CONTEXT) == b'{"id":9,"result":"raw" }'
+
+
+@pytest.mark.parametrize("method", ["a", "fails", "breaks", "node"])
+async def test_a_notification_gets_no_answer(method: str) -> None:
+    assert await ask(item(method, None)) is None
+    assert await ask(f"[{item(method, None)},{item(method, None)}]") is None
+
+
+async def test_a_batch_is_answered_in_order_whoever_ends_first() -> None:
+    release = asyncio.Event()
+
+    async def slow_first(request: Request, context: Context) -> Answer:
+        if request.method == "slow":
+            await release.wait()
+        else:
+            release.set()
+        return result(request.method)
+
+    body = f"[{item('slow', '1')},{item('quiet', None)},5,{item('fast', '2')}]"
+    answer = await Door(slow_first).answer(body.encode(), CONTEXT)
+    assert answer is not None
+    assert [(one["id"], one.get("result")) for one in json.loads(answer)] == [(1, "slow"), (None, None), (2, "fast")]
+
+
+async def test_what_breaks_inside_leaves_as_an_opaque_id(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "l2proxy.door"):
+        answer = await DOOR.answer(item("breaks", '"x"').encode(), CONTEXT)
+    assert answer is not None
+    assert b"abandon" not in answer
+    assert b"Traceback" not in answer
+    error = json.loads(answer)["error"]
+    assert error["code"] == -32603
+    assert set(error["data"]) == {"errorId"}
+    assert error["data"]["errorId"] in caplog.text
+    assert "abandon" in caplog.text
+
+
+async def test_a_batch_holds_a_bounded_number_of_bytes() -> None:
+    async def large(request: Request, context: Context) -> Answer:
+        return result("x" * 600)
+
+    answer = await Door(large, response=1500).answer(f"[{','.join([item('a')] * 4)}]".encode(), CONTEXT)
+    assert answer is not None
+    codes = [one.get("error", {}).get("code") for one in json.loads(answer)]
+    assert codes == [None, None, -32005, -32005]
+
+
+CALLS: st.SearchStrategy[list[Any]] = st.lists(
+    st.fixed_dictionaries(
+        {"method": st.sampled_from(["a", "fails", "breaks", "node"])},
+        optional={
+            "id": st.integers() | st.text(max_size=5) | st.none(),
+            "jsonrpc": st.just("2.0"),
+            "params": st.just([]),
+        },
+    )
+    | st.integers(),
+    max_size=12,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(CALLS)
+def test_every_call_of_a_batch_has_exactly_one_answer(calls: list[Any]) -> None:
+    logging.getLogger("l2proxy.door").disabled = True
+    try:
+        answer = asyncio.run(DOOR.answer(json.dumps(calls).encode(), CONTEXT))
+    finally:
+        logging.getLogger("l2proxy.door").disabled = False
+    if not calls or len(calls) > 10:
+        assert answer is not None
+        assert json.loads(answer)["error"]["code"] in (-32600, -32005)
+        return
+    quiet = [c for c in calls if isinstance(c, dict) and "jsonrpc" in c and "id" not in c]
+    expected = len(calls) - len(quiet)
+    assert (answer is None and expected == 0) or (answer is not None and len(json.loads(answer)) == expected)
