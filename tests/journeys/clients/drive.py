@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from web3 import AsyncHTTPProvider, AsyncWeb3, WebSocketProvider
+from web3 import AsyncHTTPProvider, AsyncWeb3, PersistentConnectionProvider, WebSocketProvider
 from web3.exceptions import Web3RPCError
 
 from middleware.errors import RpcError
@@ -20,20 +20,18 @@ LIBRARIES = ("web3.py-http", "web3.py-ws", "ethers-http", "ethers-ws", "viem-htt
 
 
 class Web3Client:
-    """web3.py; its provider's `make_request` is what every module of it calls."""
+    """web3.py; its request manager is what every module of it calls."""
 
     def __init__(self, w3: AsyncWeb3) -> None:
-        self._w3 = w3
+        persistent = isinstance(w3.provider, PersistentConnectionProvider)
+        self._send = w3.manager.socket_request if persistent else w3.manager.coro_request
 
     async def request(self, method: str, params: Any) -> Any:
         try:
-            answer = await self._w3.provider.make_request(method, params)
-        except Web3RPCError as error:  # the persistent provider raises errors that came without an id
-            answer = error.rpc_response
-        if "error" in answer:
-            error = answer["error"]
-            raise RpcError(error["code"], error["message"], error.get("data"))
-        return answer["result"]
+            return await self._send(method, params)
+        except Web3RPCError as error:
+            cause = error.rpc_response["error"]
+            raise RpcError(cause["code"], cause["message"], cause.get("data")) from error
 
 
 class NodeClient:
