@@ -1,0 +1,163 @@
+"""What goes upstream and what comes back: the envelope the proxy writes, and the caller's id put into the node's answer.
+
+Stands between `L1` and the transports. Nothing a caller wrote reaches the node but the raw id, the raw params and a method name from
+the table (hardening.md 1); nothing of a node's answer is re-encoded: the id alone is replaced, byte for byte (rpc.md, "Passed through").
+Pure functions on bytes; no I/O here.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from middleware.waist import Request
+
+_INTEGER = re.compile(rb"-?[1-9][0-9]{0,18}|0")
+# Printable ASCII without quote and backslash, and without the characters that some encoders echo as \uXXXX (Go: < > &; Gson: = ').
+_PLAIN_STRING = re.compile(rb'"[ !#-%(-;?-\[\]-~]*+"')
+
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_TOKEN = re.compile(rb"[{}\[\],:]|" + _STRING, re.DOTALL)
+_BLANK = re.compile(rb"[ \t\r\n]*+")
+_FIRST = re.compile(
+    rb'[ \t\r\n]*+\{[ \t\r\n]*+(?:"jsonrpc"[ \t\r\n]*+:[ \t\r\n]*+"2\.0"[ \t\r\n]*+,[ \t\r\n]*+)?"id"[ \t\r\n]*+:[ \t\r\n]*+'
+)
+_LAST = re.compile(rb',[ \t\r\n]*+"id"[ \t\r\n]*+:[ \t\r\n]*+(-?[0-9]+)[ \t\r\n]*+\}[ \t\r\n]*+\Z')
+_NESTED = re.compile(rb"[{}\[\]]|" + _STRING, re.DOTALL)
+_HEAD = b'{"jsonrpc":"2.0","id":'
+
+# serde_json refuses a request nested deeper than 128 levels as a whole, and answers with id null.
+_SAFE_DEPTH = 64
+
+
+class Incoming(msgspec.Struct):
+    """The members of a frame from a node that decide where it belongs; decoding one checks the whole frame."""
+
+    jsonrpc: str | msgspec.UnsetType = msgspec.UNSET
+    id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    method: str | msgspec.UnsetType = msgspec.UNSET
+    params: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_decoder = msgspec.json.Decoder(Incoming)
+
+
+def read(frame: bytes, *, strictly: bool = False) -> Incoming:
+    """Check that `frame` is one JSON object (`strictly`: with a member "jsonrpc") and return what routes it.
+
+    Raise `msgspec.DecodeError` otherwise.
+    """
+    try:
+        incoming = _decoder.decode(frame)
+    except (RecursionError, UnicodeDecodeError) as error:
+        raise msgspec.DecodeError(str(error)) from error
+    if strictly and incoming.jsonrpc is msgspec.UNSET:
+        raise msgspec.DecodeError("no JSON-RPC answer")
+    return incoming
+
+
+def write(request: Request, raw_id: bytes) -> bytes:
+    """Return the envelope for `request` under `raw_id`; absent params stay absent."""
+    head = b'{"jsonrpc":"2.0","id":' + raw_id + b',"method":' + msgspec.json.encode(request.method)
+    return head + b',"params":' + request.params + b"}" if request.params else head + b"}"
+
+
+def travels_alone(request: Request) -> bool:
+    """Tell whether `request` needs a connection of its own instead of a number on a shared socket.
+
+    That is so for an id a node might echo in another spelling, and for params a node may refuse to parse at all: such an answer
+    carries id null and could not be told from another's.
+    """
+    return not (_replaceable(request.id) and _plain(request.params))
+
+
+def put_back(frame: bytes, raw_id: bytes) -> bytes:
+    """Return the node's answer with its top-level id replaced by `raw_id`; every other byte stays."""
+    if frame.startswith(_HEAD):
+        start = len(_HEAD)
+        end = frame.find(b",", start)
+        if end > 0 and frame[start:end].isdigit():
+            return frame[:start] + raw_id + frame[end:]
+    start, end = _id_span(frame)
+    return frame[:start] + raw_id + frame[end:]
+
+
+def number_at_head(head: bytes) -> bytes | None:
+    """Return the number an answer of ours begins with, from its first bytes alone; None where they do not tell."""
+    match = re.match(rb"(\d+)\s*[,}]", head[m.end() :]) if (m := _FIRST.match(head)) else None
+    return match[1] if match else None
+
+
+def _replaceable(raw_id: bytes | None) -> bool:
+    if raw_id is None or raw_id == b"null":
+        return True
+    if _INTEGER.fullmatch(raw_id):
+        return -(2**63) <= int(raw_id) < 2**63
+    return _PLAIN_STRING.fullmatch(raw_id) is not None
+
+
+def _plain(params: bytes) -> bool:
+    if (
+        not params.isascii() or b"\\u" in params
+    ):  # a lone surrogate or broken UTF-8 spoils the whole envelope for a node
+        return False
+    brackets = params.count(b"[") + params.count(b"{")
+    return brackets <= _SAFE_DEPTH or _depth(params) <= _SAFE_DEPTH
+
+
+def _depth(json: bytes) -> int:
+    depth = deepest = 0
+    for match in _NESTED.finditer(json):
+        first = json[match.start()]
+        if first in b"{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif first in b"}]":
+            depth -= 1
+    return deepest
+
+
+def _id_span(frame: bytes) -> tuple[int, int]:
+    """Return where the value of the top-level "id" (a number of ours) begins and ends."""
+    if match := _FIRST.match(frame):
+        return match.end(), match.end() + _number_length(frame, match.end())
+    # A frame is one whole object, so what its last brace closes is the top level.
+    if match := _LAST.search(frame, max(0, len(frame) - 200)):
+        return match.span(1)
+    return _scan_for_id(frame)
+
+
+def _scan_for_id(frame: bytes) -> tuple[int, int]:
+    depth = 0
+    key_expected = False
+    for match in _TOKEN.finditer(frame):
+        token = match[0]
+        if token in (b"{", b"["):
+            depth += 1
+            key_expected = depth == 1
+        elif token in (b"}", b"]"):
+            depth -= 1
+        elif token == b",":
+            key_expected = depth == 1
+        elif depth == 1 and key_expected and token[0] == 0x22:
+            key_expected = False
+            if token == b'"id"':
+                start = _after_colon(frame, match.end())
+                return start, start + _number_length(frame, start)
+    raise ValueError("the answer has no id")
+
+
+def _after_colon(frame: bytes, position: int) -> int:
+    colon = _BLANK.match(frame, position)
+    assert colon is not None  # noqa: S101  (the pattern matches the empty string)
+    value = _BLANK.match(frame, colon.end() + 1)
+    assert value is not None  # noqa: S101
+    return value.end()
+
+
+def _number_length(frame: bytes, start: int) -> int:
+    end = start
+    while end < len(frame) and frame[end] in b"-0123456789":
+        end += 1
+    return end - start

@@ -1,0 +1,36 @@
+"""What can go wrong between the proxy and one node, by what may be done about it.
+
+NodeFailure
+ ├─ Unreachable   nothing was asked: another node may be
+ ├─ WrongChain    nothing was asked: the node serves another chain than the pinned one
+ └─ Broken        the request was sent and no byte of an answer came: a read may be repeated once, a send never
+
+None of these reaches a caller: `L1` turns them into 4900. Messages name a node by its shown address only.
+"""
+
+from __future__ import annotations
+
+
+class NodeFailure(Exception):
+    """The node did not answer."""
+
+
+class Unreachable(NodeFailure):
+    """The request has not left the proxy."""
+
+
+class WrongChain(NodeFailure):
+    """The request has not left the proxy: the chain is not the pinned one."""
+
+
+class Broken(NodeFailure):
+    """The connection died, or its answer was unusable, after the request was sent.
+
+    `repeatable` tells that not one byte of an answer had come on a connection that had served before; `alone`, that some answer on
+    the shared socket was too large, so that a repetition should not share one again.
+    """
+
+    def __init__(self, message: str, *, repeatable: bool, alone: bool = False) -> None:
+        super().__init__(message)
+        self.repeatable = repeatable
+        self.alone = alone

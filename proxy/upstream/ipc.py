@@ -1,0 +1,80 @@
+"""The unix socket of a node (geth, anvil, the embedded L1): one connection that carries JSON values.
+
+Opened by `Multiplexed`; bytes in and out, nothing else is decided here. Values go out ended by a newline, as geth's own clients do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy.upstream.failures import Broken, Unreachable
+from proxy.upstream.frames import FrameSplitter, NotJson
+from proxy.upstream.multiplexed import Open, Receiver, Socket
+
+
+def opener(path: str, limit: int, connect_seconds: float = 10) -> Open:
+    """Return a function that opens the unix socket at `path`; `limit` is the largest answer in bytes."""
+
+    async def open_socket(receiver: Receiver) -> Socket:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(connect_seconds):
+                _, socket = await loop.create_unix_connection(lambda: _UnixSocket(receiver, limit), path)
+        except FileNotFoundError as error:
+            raise Unreachable("there is no socket there; is the node running?") from error
+        except TimeoutError as error:
+            raise Unreachable(f"the socket did not take the connection within {connect_seconds:g} s") from error
+        except OSError as error:
+            raise Unreachable(
+                f"the socket refused the connection ({error.strerror or type(error).__name__})"
+            ) from error
+        return socket
+
+    return open_socket
+
+
+class _UnixSocket(asyncio.Protocol):
+    def __init__(self, receiver: Receiver, limit: int) -> None:
+        self._receiver = receiver
+        self._splitter = FrameSplitter(limit)
+        self._transport: asyncio.Transport | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._reason = "the L1 node closed the connection"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  (what create_unix_connection makes)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._splitter.feed(data):
+                self._receiver.received(frame)
+        except NotJson as error:
+            self._reason = f"the L1 node's socket does not speak JSON-RPC: {error}"
+            self.close()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._writable.set()
+        self._receiver.ended(self._reason)
+
+    @property
+    def closed(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+    async def send(self, frame: bytes) -> None:
+        await self._writable.wait()
+        if self._transport is None or self._transport.is_closing():
+            raise Broken(self._reason, repeatable=True)
+        self._transport.write(frame + b"\n")
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,196 @@
+"""The L1 chain as the rest of the proxy sees it: all nodes of the config as one.
+
+Last step of every passed-through request (`forward`) and the way the proxy's own parts ask the chain (`call`). The first node that works
+is asked, in the order of the config; a request that has left is repeated once at most, and only if it is a read (`repeatable`). No
+answer is 4900 in one sentence; the node's own errors pass untouched. Chain id and genesis are pinned (`identity`): a node of another
+chain is never asked anything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from middleware.errors import Disconnected
+from middleware.waist import NodeReply, Request
+from proxy.upstream.addresses import parse
+from proxy.upstream.failures import Broken, NodeFailure, Unreachable, WrongChain
+from proxy.upstream.identity import ChainIdentity, read_pin, write_pin
+from proxy.upstream.node import Node
+from proxy.upstream.repeatable import may_repeat
+
+log = logging.getLogger("l2proxy.upstream")
+
+_PROBE = Request("eth_chainId", b"[]", b"1")
+
+
+class L1:
+    """The L1 chain. `urls`: http(s)://, ws(s)://, socket paths (not "dev"); `pin`: chain.json, None for one that pins nothing.
+
+    `call_seconds` and `response_limit` (bytes) are [limits] upstream_call and response; `notice` tells the owner in one line.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        pin: Path | None = None,
+        call_seconds: float = 30,
+        response_limit: int = 256 * 1024 * 1024,
+        notice: Callable[[str], None] = log.warning,
+    ) -> None:
+        self._call_seconds = call_seconds
+        self._pin = pin
+        self._notice = notice
+        self._identity: ChainIdentity | None = None
+        self._said: str | None = None
+        self.nodes = [Node(parse(url), response_limit, self._admit) for url in urls]
+
+    @staticmethod
+    async def probe(urls: Sequence[str], *, seconds: float = 10) -> ChainIdentity:
+        """Return which chain the first node that answers serves, pinning nothing. Raise `Disconnected`."""
+        l1 = L1(urls, call_seconds=seconds)
+        try:
+            await l1.forward(_PROBE)
+            return l1.identity
+        finally:
+            await l1.close()
+
+    async def start(self) -> None:
+        """Read the pin and the chain's identity, write the pin of a first start.
+
+        Raise `Disconnected` when no node answers and nothing is pinned. With a pin it starts all the same: callers get 4900 until a
+        node of the pinned chain answers, and `trouble` says why.
+        """
+        self._identity = read_pin(self._pin) if self._pin is not None else None
+        try:
+            await self.forward(_PROBE)
+        except Disconnected as error:
+            if self._identity is None:
+                raise
+            self._say(error.message)
+
+    async def close(self) -> None:
+        """End every connection."""
+        await asyncio.gather(*(node.close() for node in self.nodes))
+
+    @property
+    def identity(self) -> ChainIdentity:
+        """The chain this proxy serves. Raise `Disconnected` before any node has answered."""
+        if self._identity is None:
+            raise Disconnected("no L1 node has answered yet")
+        return self._identity
+
+    @property
+    def chain_id(self) -> int:
+        """The pinned chain id."""
+        return self.identity.chain_id
+
+    @property
+    def genesis(self) -> str:
+        """The pinned genesis hash, 0x + 64 hex."""
+        return self.identity.genesis
+
+    @property
+    def client_version(self) -> str:
+        """What the node last asked calls itself."""
+        return self._present().client_version
+
+    @property
+    def is_dev(self) -> bool:
+        """Tell whether every node that has answered is a dev node (hardening.md 7)."""
+        seen = [node.identity for node in self.nodes if node.identity is not None]
+        return all(identity.is_dev for identity in seen) if seen else self.identity.is_dev
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no node can be asked at this moment; None while one can."""
+        troubles = [node.trouble for node in self.nodes]
+        return None if any(trouble is None for trouble in troubles) else "; ".join(filter(None, troubles))
+
+    async def forward(self, request: Request) -> NodeReply:
+        """Return the node's answer to `request`, byte for byte, with the caller's id. Raise `Disconnected` (4900)."""
+        try:
+            async with asyncio.timeout(self._call_seconds):
+                return NodeReply(await self._exchange(request))
+        except TimeoutError as error:
+            raise Disconnected(
+                f"the L1 node did not answer {request.method} within {self._call_seconds:g} s{_unknown(request.method)}"
+            ) from error
+
+    async def call(self, method: str, *params: Any) -> Any:
+        """Return the decoded result of `method`. Raise the node's error as `RpcError`, or `Disconnected`."""
+        reply = await self.forward(Request(method, msgspec.json.encode(params), b"1"))
+        try:
+            return reply.result()
+        except msgspec.DecodeError as error:
+            raise Disconnected(f"the L1 node answered {method} with something that is not JSON-RPC") from error
+
+    async def _exchange(self, request: Request) -> bytes:
+        reasons: list[NodeFailure] = []
+        candidates = deque(self._in_order())
+        repeated, alone = False, False
+        while candidates:
+            node = candidates.popleft()
+            try:
+                return await node.exchange(request, alone=alone)
+            except (Unreachable, WrongChain) as reason:
+                reasons.append(reason)
+            except Broken as broken:
+                if repeated or not (broken.repeatable and may_repeat(request.method)):
+                    raise Disconnected(f"{broken}{_unknown(request.method)}") from broken
+                repeated, alone = True, broken.alone
+                reasons.append(broken)
+                candidates.appendleft(node)
+        raise self._nobody(reasons)
+
+    def _in_order(self) -> list[Node]:
+        """Return the nodes as they should be asked: those that work first, each group in the order of the config."""
+        return sorted(self.nodes, key=lambda node: node.resting or node.trouble is not None)
+
+    def _nobody(self, reasons: list[NodeFailure]) -> Disconnected:
+        if not reasons:
+            return Disconnected("no L1 node is configured; name one with --l1 or under [l1] urls")
+        wrong = [reason for reason in reasons if isinstance(reason, WrongChain)]
+        if wrong:
+            return Disconnected(str(wrong[0]))
+        return Disconnected(f"no L1 node can be asked: {'; '.join(map(str, reasons))}")
+
+    def _admit(self, found: ChainIdentity) -> None:
+        """Take a node whose chain is ours; the first one ever seen decides which that is. Raise `WrongChain`."""
+        if self._identity is None:
+            self._identity = found
+            if self._pin is not None:
+                write_pin(self._pin, found)
+        elif not self._identity.same_chain(found):
+            refusal = (
+                f"the L1 node serves {found}, but this data directory is pinned to {self._identity}; "
+                "connect it to the pinned chain, or use another data directory"
+            )
+            self._say(refusal)
+            raise WrongChain(refusal)
+
+    def _present(self) -> ChainIdentity:
+        working = [node.identity for node in self._in_order() if node.identity is not None]
+        return working[0] if working else self.identity
+
+    def _say(self, line: str) -> None:
+        if line != self._said:
+            self._said = line
+            self._notice(line)
+
+
+def _unknown(method: str) -> str:
+    """Return what an asker must know when a request was sent and not answered."""
+    return (
+        "" if may_repeat(method) else "; it was sent, so whether it took effect is unknown: look before sending again"
+    )
+
+
+Unsubscribe = Callable[[], Awaitable[None]]
