@@ -8,6 +8,7 @@ disk, and callbacks tell those who hold open subscriptions and questions.
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -38,9 +39,7 @@ class Permissions:
         self._space, self._sites_space, self._clock = space_permissions, space_sites, clock
         self._latest = 0.0
         self._revoked: list[Callable[[Origin], None]] = []
-        self._held = {
-            key.decode(): msgspec.json.decode(value, type=Holdings) for key, value in space_permissions.scan()
-        }
+        self._held = {key.decode(): _read(value) for key, value in space_permissions.scan()}
         self._sites = {key.decode(): msgspec.json.decode(value, type=int) for key, value in space_sites.scan()}
 
     # -- connected sites
@@ -205,7 +204,7 @@ class Permissions:
         if held.empty():
             batch.delete(self._space, name.encode())
         else:
-            batch.put(self._space, name.encode(), msgspec.json.encode(held))
+            batch.put(self._space, name.encode(), _written(held))
         joins = connect and origin.kind is OriginKind.WEB and name not in self._sites
         if joins:
             parse_web_origin(name)  # what cannot be connected is never written
@@ -226,6 +225,15 @@ class Permissions:
 
 
 _NOTHING = Holdings()
+
+
+def _read(value: bytes) -> Holdings:
+    return msgspec.convert(json.loads(value), Holdings)
+
+
+def _written(held: Holdings) -> bytes:
+    # The standard library's JSON: amounts exceed the 64 bits msgspec writes.
+    return json.dumps(msgspec.to_builtins(held)).encode()
 
 
 def _joined(held: Invocations | None, added: Invocations) -> Invocations:

@@ -1,0 +1,299 @@
+"""Questions to the owner: asked, limited, answered once.
+
+Wallet, host and the approval link await `ask(question)`. Rules answer first where they may; else the question waits in the
+queue until the owner answers over the admin socket, its deadline passes, its asker has gone, or its origin loses the right
+to ask. Every decision is in the audit log before it takes effect (security.md 14); an answer is given once and only to the
+digest that was shown. Nothing in here survives the process: an open question dies with it (security.md 11).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from middleware.errors import Refused, RpcError
+from middleware.questions import OWNER_ONLY, Decision, Question, Withdrawn
+from middleware.waist import Origin
+from proxy.authority.audit import AuditLog
+from proxy.authority.notices import Notices
+from proxy.authority.recent import Recent
+from proxy.authority.rules import Rule
+from proxy.authority.slots import Slots
+
+ASKER_GRACE = 15.0  # seconds a question waits for its asker to come back
+
+
+class Rules(Protocol):
+    """The rules in force (rule_book.py)."""
+
+    def decide(self, question: Question) -> Any:
+        """Return a verdict with `decision` (allow, ask, reject), `rule` and `why`."""
+
+    def use(self, rule: Rule, question: Question) -> None:
+        """Count one use of an allow rule, on disk."""
+
+
+class NoSuchQuestion(RpcError):
+    """-32602: the id names no open question."""
+
+    def __init__(self, question_id: str) -> None:
+        super().__init__(
+            -32602,
+            f"there is no open question {question_id}: it was answered, withdrawn or ran out of time; "
+            "`l2proxy approval list` shows what is open",
+            {"param": "id"},
+        )
+
+
+@dataclass(eq=False)
+class OpenQuestion:
+    """One question that waits. Times are unix seconds; `repeated`: one like it was approved that many seconds ago."""
+
+    id: str
+    question: Question
+    created: float
+    expires: float
+    repeated: int | None
+    note: str
+    stranger: bool
+    answer: asyncio.Future[Decision] | None
+    timer: asyncio.TimerHandle | None = None
+    watch: asyncio.Task[None] | None = field(default=None, repr=False)
+
+    @property
+    def summary(self) -> str:
+        """The proxy's sentence, which says first when the same was approved a moment ago (hardening.md 14)."""
+        if self.repeated is None:
+            return self.question.summary
+        return f"AGAIN, the same was approved {self.repeated} s ago: {self.question.summary}"
+
+
+class Approvals:
+    """The queue of one daemon; lives on one event loop."""
+
+    def __init__(
+        self,
+        audit: AuditLog,
+        rules: Rules,
+        slots: Slots,
+        notices: Notices,
+        deadline: float = 300.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._audit, self._rules, self._slots, self._notices = audit, rules, slots, notices
+        self._deadline, self._clock = deadline, clock
+        self._open: dict[str, OpenQuestion] = {}
+        self._recent = Recent(clock)
+        self._closed = False
+        self.version = 0
+        self._changed = asyncio.Event()
+
+    # -- asking
+
+    async def ask(self, question: Question) -> Decision:
+        """Return the yes to `question`, of a rule or the owner.
+
+        Raises `Refused` (4001) for a no, a deadline, or nobody left to hear it; `AlreadyPending` and `LimitExceeded` when
+        it cannot be queued; what `still_allowed` and `apply` raise.
+        """
+        decision = self._by_rule(question)
+        if decision is not None:
+            return decision
+        opened = self._enqueue(question, asyncio.get_running_loop().create_future())
+        assert opened.answer is not None  # noqa: S101
+        try:
+            decision = await opened.answer
+        finally:
+            self._remove(opened)
+        if question.still_allowed is not None:
+            question.still_allowed()
+        return decision
+
+    def post(self, question: Question) -> str:
+        """Put a question nobody waits for in the queue and return its id; a yes takes effect through `question.apply`.
+
+        Raises `AlreadyPending` and `LimitExceeded`. Rules are not asked: only the owner decides what nobody waits for.
+        """
+        return self._enqueue(question, None).id
+
+    def by_policy(self, question: Question, why: str) -> Decision:
+        """Record that `question` needs nobody's answer (`why`: "budget", "approval = never"). A reject rule still refuses."""
+        self._refuse_by_rule(question)
+        decision = Decision("policy", why, self._clock())
+        self._record("allow", question, decision.source, decision.id)
+        return decision
+
+    def _by_rule(self, question: Question) -> Decision | None:
+        self._refuse_by_rule(question)
+        verdict = self._rules.decide(question)
+        if verdict.decision != "allow":
+            return None
+        if question.still_allowed is not None:
+            question.still_allowed()
+        self._record("allow", question, "rule", verdict.rule.id)
+        self._rules.use(verdict.rule, question)
+        if question.apply is not None:
+            question.apply(None)
+        self._recent.approved(question)
+        return Decision("rule", verdict.rule.id, self._clock())
+
+    def _refuse_by_rule(self, question: Question) -> None:
+        verdict = self._rules.decide(question)
+        if verdict.decision == "reject":
+            self._record("reject", question, "rule", verdict.rule.id)
+            self._notices.rejected(question, f"rule {verdict.rule.id} rejects it")
+            raise Refused("a rule of the owner rejects this")
+
+    # -- answering
+
+    def list(self) -> list[OpenQuestion]:
+        """Return the open questions, oldest first."""
+        return sorted(self._open.values(), key=lambda opened: opened.created)
+
+    def get(self, question_id: str) -> OpenQuestion:
+        """Return an open question; raise `NoSuchQuestion`."""
+        try:
+            return self._open[question_id]
+        except KeyError:
+            raise NoSuchQuestion(question_id) from None
+
+    def approve(self, question_id: str, despite_warnings: bool = False, chosen: Any = None) -> Decision:
+        """Say yes. Raises what makes the yes impossible, to the owner and, where it is final, to the asker as well."""
+        opened = self.get(question_id)
+        question = opened.question
+        if question.warnings and not despite_warnings:
+            raise Refused(
+                f"question {opened.id} carries warnings ({'; '.join(question.warnings)}); "
+                f"approve it with --despite-warnings, or reject it"
+            )
+        try:
+            if question.still_allowed is not None:
+                question.still_allowed()
+            decision = Decision("owner", opened.id, self._clock(), chosen)
+            self._record("allow", question, "owner", opened.id, chosen)
+            if question.apply is not None:
+                question.apply(chosen)
+        except RpcError as error:
+            self._settle(opened, error)
+            raise
+        self._recent.approved(question)
+        self._settle(opened, decision)
+        return decision
+
+    def reject(self, question_id: str) -> None:
+        """Say no: the asker gets 4001."""
+        opened = self.get(question_id)
+        self._record("reject", opened.question, "owner", opened.id)
+        self._slots.refused(opened.question)
+        self._settle(opened, Refused("the owner said no"))
+
+    # -- taking back
+
+    def withdraw(self, error: RpcError, which: Callable[[Question], bool]) -> None:
+        """Take back every open question that `which` picks; its asker gets `error`."""
+        for opened in self.list():
+            if which(opened.question):
+                self._settle(opened, error)
+
+    def withdraw_of(self, origin: Origin, error: RpcError) -> None:
+        """Take back every question of `origin`, also those a plugin asked for it (hardening.md 18)."""
+        self.withdraw(error, lambda question: origin in (question.origin, question.serving))
+
+    def withdraw_for_lock(self, error: RpcError) -> None:
+        """Take back every question whose answer would need the main accounts."""
+        self.withdraw(error, lambda question: question.kind == "accounts" or question.kind not in OWNER_ONLY)
+
+    async def close(self) -> None:
+        """Take back everything; nothing is asked afterwards."""
+        self._closed = True
+        watches = [opened.watch for opened in self.list() if opened.watch is not None]
+        self.withdraw(Withdrawn("the daemon stops; ask again once it runs"), lambda _: True)
+        await asyncio.gather(*watches, return_exceptions=True)
+
+    async def changed(self, since: int) -> int:
+        """Return the queue's version once it is not `since` any more."""
+        while self.version == since and not self._closed:
+            await self._changed.wait()
+        return self.version
+
+    # -- inside
+
+    def _enqueue(self, question: Question, answer: asyncio.Future[Decision] | None) -> OpenQuestion:
+        if self._closed:
+            raise Withdrawn("the daemon stops; ask again once it runs")
+        for superseded in self._slots.superseded(question, self.list()):
+            self._settle(superseded, Withdrawn("another question of this site includes it"))
+        stranger = self._slots.take(question, self.list())
+        now = self._clock()
+        expires = now + self._deadline if question.deadline is None else question.deadline
+        note = self._rules.decide(question).why
+        opened = OpenQuestion(
+            secrets.token_hex(4), question, now, expires, self._recent.age(question), note, stranger, answer
+        )
+        loop = asyncio.get_running_loop()
+        opened.timer = loop.call_later(max(0.0, expires - now), self._expire, opened)
+        if question.presence is not None:
+            opened.watch = loop.create_task(self._watch(opened), name=f"asker of question {opened.id}")
+        self._open[opened.id] = opened
+        self._bump()
+        self._notices.question(opened.id, replace(question, summary=opened.summary))
+        return opened
+
+    async def _watch(self, opened: OpenQuestion) -> None:
+        presence = opened.question.presence
+        assert presence is not None  # noqa: S101
+        while True:
+            await presence.gone()
+            try:
+                async with asyncio.timeout(ASKER_GRACE):
+                    await presence.back()
+            except TimeoutError:
+                self._settle(opened, Withdrawn("nobody waited for the answer any more; nothing was done"))
+                return
+
+    def _expire(self, opened: OpenQuestion) -> None:
+        self._slots.refused(opened.question)
+        self._notices.rejected(opened.question, "nobody answered in time")
+        self._settle(opened, Refused("the owner did not answer in time"))
+
+    def _settle(self, opened: OpenQuestion, outcome: Decision | RpcError) -> None:
+        """Give the one answer: whoever comes second finds the question gone."""
+        if self._open.get(opened.id) is not opened:
+            return
+        self._remove(opened)
+        if opened.answer is None or opened.answer.done():
+            return
+        if isinstance(outcome, RpcError):
+            opened.answer.set_exception(outcome)
+        else:
+            opened.answer.set_result(outcome)
+
+    def _remove(self, opened: OpenQuestion) -> None:
+        if self._open.pop(opened.id, None) is None:
+            return
+        if opened.timer is not None:
+            opened.timer.cancel()
+        if opened.watch is not None and opened.watch is not asyncio.current_task():
+            opened.watch.cancel()
+        self._bump()
+
+    def _bump(self) -> None:
+        self.version += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _record(self, decision: str, question: Question, source: str, by: str, chosen: Any = None) -> None:
+        event: dict[str, Any] = {"event": "decision", "decision": decision, "source": source, "id": by}
+        event |= {"origin": str(question.origin), "kind": question.kind, "summary": question.summary}
+        event |= {"digest": question.digest, "method": question.facts.method}
+        if question.serving is not None:
+            event["serving"] = str(question.serving)
+        if question.warnings:
+            event["warnings"] = list(question.warnings)
+        if chosen is not None:
+            event["chosen"] = chosen
+        self._audit.append(event)
