@@ -19,11 +19,12 @@ FALLBACK_TIP = 10**9  # 1 gwei, for nodes without eth_maxPriorityFeePerGas
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Fees the asker named, in wei per gas; None: ours to choose."""
+    """Fees the asker named, in wei per gas; None: ours to choose. `legacy`: a transaction of type 0 or 1 is asked for."""
 
     gas_price: int | None = None
     max_fee: int | None = None
     tip: int | None = None
+    legacy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,10 @@ async def choose_fees(l1: L1, wanted: Wanted) -> Fees:
     if wanted.gas_price is not None:
         _at_least(base, wanted.gas_price, "gasPrice")
         return Fees(wanted.gas_price, None, limit)
-    if base is None:
+    if base is None or wanted.legacy:
         if wanted.max_fee is not None or wanted.tip is not None:
-            raise InvalidParams("maxFeePerGas", "gasPrice, for this chain has no base fee", "EIP-1559 fees")
-        return Fees(int(await l1.call("eth_gasPrice"), 16), None, limit)
+            raise InvalidParams("maxFeePerGas", "gasPrice (no base fee here, or type 0 or 1)", "EIP-1559 fees")
+        return Fees(max(2 * (base or 0), int(await l1.call("eth_gasPrice"), 16)), None, limit)
     tip = wanted.tip if wanted.tip is not None else await _tip(l1)
     if wanted.max_fee is None:
         return Fees(2 * base + tip, tip, limit)
