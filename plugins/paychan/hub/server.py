@@ -104,9 +104,10 @@ class Server:
 
     def channel_changed(self, channel: str) -> None:
         """L1 moved a channel: tell its user."""
-        connection = self._online.get(channel)
-        if connection is not None:
-            self._push(connection, "channel", {"channel": channel, "status": self._book.view(channel).status})
+        seen = self._book.view(channel)
+        for connection in self._connections:
+            if connection.owner == seen.owner.lower():
+                self._push(connection, "channel", {"channel": channel, "status": seen.status})
 
     async def close(self) -> None:
         """Say goodbye to everyone."""

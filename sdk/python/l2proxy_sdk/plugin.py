@@ -56,6 +56,11 @@ class Plugin:
         self.layer1_network_id, self.layer1_owner_address = info.chain_id, info.owner
         self.gateways, self.accounts, self.restored = info.gateways, info.accounts, info.restored
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether `ready()` was said: own keys may sign."""
+        return self._host.is_ready
+
     async def ready(self) -> None:
         """Say that hub and L1 have been read; own keys sign from here on. A plugin without `start` need not."""
         await self._host.ready()
