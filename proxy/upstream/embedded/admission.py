@@ -31,23 +31,31 @@ def decode(raw: bytes) -> SignedTransactionAPI:
         raise refused(f"transaction type not supported: {raw[0]:#x} (served: 0x0, 0x1, 0x2, 0x4)")
     try:
         transaction = PragueTransactionBuilder.decode(raw)
-        if transaction_type(transaction) != LEGACY or getattr(transaction, "v", 0) >= 35:
-            _check_chain(transaction)
+        _check_signature_values(transaction)
+        _check_chain(transaction)
+        _check_signature(transaction)
         transaction.validate()
     except (rlp.DecodingError, rlp.DeserializationError, UnrecognizedTransactionType, ValidationError) as error:
         raise invalid_params(f"not a signed transaction: {error}") from None
-    _check_signature(transaction)
     return transaction
 
 
+def _check_signature_values(transaction: SignedTransactionAPI) -> None:
+    v = getattr(transaction, "v", None)  # legacy classes alone have it
+    parity_fits = transaction.y_parity in (0, 1) if v is None else v in (27, 28) or v >= 35
+    if not (parity_fits and 0 < transaction.r < SECPK1_N and 0 < transaction.s <= SECPK1_N // 2):
+        raise refused("invalid transaction v, r, s values")
+
+
 def _check_chain(transaction: SignedTransactionAPI) -> None:
+    # A legacy transaction from before EIP-155 names no chain; deterministic deployers rest on such.
+    if getattr(transaction, "v", None) in (27, 28):
+        return
     if transaction.chain_id != CHAIN_ID:
         raise refused(f"invalid chain id for signer: have {transaction.chain_id} want {CHAIN_ID}")
 
 
 def _check_signature(transaction: SignedTransactionAPI) -> None:
-    if transaction.s > SECPK1_N // 2:
-        raise refused("invalid transaction v, r, s values: s is in the upper half (EIP-2)")
     try:
         transaction.check_signature_validity()
     except Exception:  # noqa: BLE001 -- eth-keys' own exceptions; only the wallet may import it (architecture.md)

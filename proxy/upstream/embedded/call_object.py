@@ -49,7 +49,7 @@ def call(value: Any) -> Call:
         tip=tip,
         value=_member(given, "value", quantity, 0),
         data=_data(given),
-        access_list=_access_list(given.get("accessList")),
+        access_list=_member(given, "accessList", _access_list, ()),
     )
 
 
@@ -90,18 +90,18 @@ def _data(given: Mapping[str, Any]) -> bytes:
 
 
 def _access_list(value: Any) -> AccessList:
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise invalid_params(f"accessList: expected an array, got {shown(value)}")
-    return tuple(_access_entry(_object(entry)) for entry in value)
+    return tuple(_access_entry(_object(entry)) for entry in _array(value))
 
 
 def _access_entry(entry: Mapping[str, Any]) -> tuple[Address, tuple[int, ...]]:
-    keys = entry.get("storageKeys") or []
-    if not isinstance(keys, list):
-        raise invalid_params(f"accessList: expected storageKeys as an array, got {shown(keys)}")
+    keys = _member(entry, "storageKeys", _array, [])
     return Address(address(entry.get("address"))), tuple(int.from_bytes(hash32(key), "big") for key in keys)
+
+
+def _array(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise invalid_params(f"expected an array, got {shown(value)}")
+    return value
 
 
 Overrides = Callable[[StateAPI], None]

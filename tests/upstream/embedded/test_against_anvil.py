@@ -125,7 +125,11 @@ def jobs(made: dict[str, str], probe: Probe) -> dict[str, tuple[Any, ...]]:
         "call": ("eth_call", {"to": contract, "data": probe.call("number")}, "latest"),
         "call before": ("eth_call", {"to": contract, "input": probe.call("number")}, "0x1"),
         "call pending": ("eth_call", {"to": contract, "data": probe.call("number")}, "pending"),
-        "call with value": ("eth_call", {"from": owner, "to": contract, "value": "0x1", "data": probe.store(8)}, "latest"),
+        "call with value": (
+            "eth_call",
+            {"from": owner, "to": contract, "value": "0x1", "data": probe.store(8)},
+            "latest",
+        ),
         "call cancun": ("eth_call", {"to": contract, "data": probe.call("transientOpcodes")}, "latest"),
         "call nobody": ("eth_call", {"to": SOMEBODY, "data": "0x1234"}, "latest"),
         "call creation": ("eth_call", {"data": "0x602a60005260206000f3"}, "latest"),
