@@ -60,6 +60,11 @@ class Ledger:
             self._age(name, account, self.now() - period)
         return account.total, len(account.entries)
 
+    def has(self, name: str, use: str) -> bool:
+        """Tell whether a use counts under `name`."""
+        account = self._accounts.get(name)
+        return account is not None and use in account.entries
+
     def hold(self, name: str, use: str, amount: int) -> None:
         """Count `amount` under `name` from now on; a use that is counted already stays as it is."""
         account = self._accounts.get(name)

@@ -1,0 +1,238 @@
+"""The permission link: the first of ours for every call; decides by origin and method alone (rpc.md, "Identity").
+
+What it lets pass, the links and handlers behind may still refuse in detail (which account, which budget); what it stops,
+nothing behind ever sees: not the plugin, not the node, not the owner's queue. Permission comes before the plugin, its
+actions, the params and the lock, so that none of them can be probed (hardening.md 9). It must never look anything up by
+what a caller names: "not installed" and "not permitted" are one error in one time.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from middleware.errors import InvalidParams, Unauthorized
+from middleware.invocation import read_asked
+from middleware.methods import EMPTY_FOR_STRANGERS, HANDSHAKE, MethodClass, MethodTable
+from middleware.waist import Answer, Context, Next, Origin, OriginKind, Request, result
+
+UnknownSites = Literal["ask", "read", "refuse"]
+ACCOUNT_METHODS = frozenset({"eth_sendTransaction", "personal_sign", "eth_signTypedData_v4"})
+NEEDS_KEYS = ACCOUNT_METHODS | {"eth_requestAccounts", "l2_invoke"}
+FILTERS = frozenset(
+    {
+        *("eth_subscribe", "eth_unsubscribe", "eth_newFilter", "eth_newBlockFilter", "eth_newPendingTransactionFilter"),
+        *("eth_getFilterChanges", "eth_getFilterLogs", "eth_uninstallFilter", "rpc.discover"),
+    }
+)
+"""Served here, and still open to everyone who may read the chain."""
+
+_ID = re.compile(r"[a-z0-9-]{2,32}")
+_ACTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+class Permissions(Protocol):
+    """What origins hold."""
+
+    def is_connected(self, origin: Origin) -> bool:
+        """Tell whether `origin` is no page, or one the owner connected."""
+
+    def connectable(self, origin: Origin) -> bool:
+        """Tell whether the owner may connect `origin`."""
+
+    def accounts(self, origin: Origin) -> tuple[str, ...]:
+        """Return the accounts `origin` may see."""
+
+    def may_invoke(self, origin: Origin, plugin: str, action: str) -> bool:
+        """Tell whether `origin` may invoke this action now."""
+
+    def may_read_state(self, origin: Origin, plugin: str) -> bool:
+        """Tell whether `origin` may read what this plugin publishes."""
+
+
+class Owner(Protocol):
+    """How the owner hears of an origin."""
+
+    def ask_to_connect(self, origin: Origin) -> bool:
+        """Put one "connect this site?" question in the queue; tell whether a new one was."""
+
+    def refused(self, origin: Origin, method: str, reason: str, grant: tuple[str, ...]) -> None:
+        """Hear of a refusal, and the words of the command that would grant it."""
+
+
+class PermissionLink:
+    """Lets a call pass, answers `[]` in its place, or refuses it with 4100."""
+
+    def __init__(
+        self,
+        permissions: Permissions,
+        table: MethodTable,
+        owner: Owner,
+        locked: Callable[[], bool],
+        token_alive: Callable[[str], bool],
+        loopback: Callable[[Origin], bool],
+        unknown_sites: UnknownSites = "ask",
+    ) -> None:
+        self._permissions, self._table, self._owner = permissions, table, owner
+        self._locked, self._token_alive, self._loopback = locked, token_alive, loopback
+        self._unknown_sites = unknown_sites
+
+    def handles(self, method: str) -> bool:
+        """Tell whether this link has anything to say: for every method."""
+        return True
+
+    async def __call__(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
+        """Go on, answer `[]`, or raise 4100."""
+        origin, method = context.origin, request.method
+        match origin.kind:
+            case OriginKind.WEB if not self._permissions.is_connected(origin):
+                if method in EMPTY_FOR_STRANGERS:
+                    return result([])
+                self._check_stranger(origin, method)
+            case OriginKind.WEB | OriginKind.SOCKET:
+                pass
+            case OriginKind.TOKEN:
+                if not self._token_alive(origin.name):
+                    raise Unauthorized("this token was revoked or has expired", "l2proxy token new NAME")
+            case OriginKind.PLUGIN:
+                return await self._of_plugin(request, context, next)
+            case _:
+                self._check_anonymous(request)
+                return await next(request, context)
+        self._check_held(origin, request)
+        return await next(request, context)
+
+    # -- kinds of origins
+
+    def _check_stranger(self, origin: Origin, method: str) -> None:
+        """Let a page the owner has not connected shake hands, and read where the owner says so."""
+        if not self._permissions.connectable(origin):
+            if method in HANDSHAKE and method not in ("eth_requestAccounts", "wallet_requestPermissions"):
+                return
+            raise Unauthorized(f"{origin} cannot be connected: pages come over https, or from this machine")
+        if method in HANDSHAKE:
+            return
+        if self._unknown_sites == "read" and self._loopback(origin) and self._table.is_read(method):
+            return
+        grant = ("site", "connect", str(origin))
+        reason = f"{origin} is not connected to this proxy"
+        asked = self._unknown_sites != "refuse" and self._owner.ask_to_connect(origin)
+        if not asked:
+            self._owner.refused(origin, method, reason, grant)
+        hint = (
+            "; the owner was asked, or connects it with" if self._unknown_sites != "refuse" else "; the owner may run"
+        )
+        raise Unauthorized(reason + hint, command(*grant))
+
+    def _check_anonymous(self, request: Request) -> None:
+        """Without Origin and token: the chain, nothing of the owner's."""
+        kind, method = self._table.classify(request.method), request.method
+        if kind in (MethodClass.PASS, MethodClass.BLOCKED, MethodClass.UNKNOWN):
+            return
+        if method in FILTERS and _layer2_subscription(request) is None:
+            return
+        raise Unauthorized(
+            f"{method} is served to pages with an Origin and programs with a token", command(*_token_for(request))
+        )
+
+    async def _of_plugin(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
+        # The host checked the manifest's grant; a plugin has no accounts and invokes nobody.
+        if self._table.classify(request.method) is not MethodClass.PASS:
+            raise Unauthorized(f"{request.method} is not served to plugins")
+        return await next(request, context)
+
+    # -- what an origin holds
+
+    def _check_held(self, origin: Origin, request: Request) -> None:
+        method = request.method
+        if method == "l2_invoke":
+            asked = read_asked(request.params)
+            if not self._permissions.may_invoke(origin, asked.plugin, asked.action):
+                raise self.refusal(origin, method, "may not invoke this action", (asked.plugin, asked.action))
+        elif method in ("l2_getState", "l2_getDeposits", "l2_getOperations"):
+            self._check_state(origin, method, _plugin(request.params), method != "l2_getState")
+        elif method == "eth_subscribe":
+            layer2 = _layer2_subscription(request)
+            if layer2 is not None:
+                self._check_state(origin, layer2[0], layer2[1], layer2[0] == "l2_operations")
+        elif method in ACCOUNT_METHODS and not self._permissions.accounts(origin):
+            raise self.refusal(origin, method, "may not use an account", None)
+        if (
+            method in NEEDS_KEYS or (method == "eth_accounts" and self._permissions.accounts(origin))
+        ) and self._locked():
+            raise Unauthorized("the wallet is locked", "l2proxy unlock")
+
+    def _check_state(self, origin: Origin, method: str, plugin: str, accounts: bool) -> None:
+        if not self._permissions.may_read_state(origin, plugin):
+            raise self.refusal(origin, method, "may not read the state of this plugin", (plugin, None))
+        if accounts and not self._permissions.accounts(origin):
+            raise self.refusal(origin, method, "may not see an account", None)
+
+    def refusal(self, origin: Origin, method: str, reason: str, wanted: tuple[str, str | None] | None) -> Unauthorized:
+        """Return the 4100 for an origin that lacks a permission, and tell the owner. `wanted`: plugin and action."""
+        grant = ("permission", "grant", str(origin), *_flags(wanted))
+        self._owner.refused(origin, method, f"it {reason}", grant)
+        return Unauthorized(
+            f"{origin} {reason}; it asks by wallet_requestPermissions, or the owner runs", command(*grant)
+        )
+
+
+def command(*words: str) -> str:
+    """Return the command line `l2proxy WORDS`, quoted for a shell; never names a path."""
+    return shlex.join(["l2proxy", *words])
+
+
+def _token_for(request: Request) -> tuple[str, ...]:
+    """Return the words of the command that makes a token for this call; its params may be anything."""
+    flags: tuple[str, ...] = ("--accounts", "1")
+    try:
+        if request.method == "l2_invoke":
+            asked = read_asked(request.params)
+            flags = _flags((asked.plugin, asked.action))
+        elif request.method.startswith("l2_"):
+            flags = _flags((_plugin(request.params), None))
+    except InvalidParams:
+        flags = _flags(("", ""))
+    return ("token", "new", "NAME", *flags)
+
+
+def _flags(wanted: tuple[str, str | None] | None) -> tuple[str, ...]:
+    """Return the flags that grant `wanted`; names no plugin could have are replaced, they may hold anything."""
+    if wanted is None:
+        return ("--accounts", "1")
+    plugin, action = wanted
+    plugin = plugin if _ID.fullmatch(plugin) else "PLUGIN"
+    if action is None:
+        return ("--allow-plugin", plugin)
+    return ("--allow-plugin", f"{plugin}:{action if _ACTION.fullmatch(action) else 'ACTION'}")
+
+
+def _plugin(params: bytes) -> str:
+    given = _decoded(params)
+    plugin = given.get("plugin") if isinstance(given, dict) else given[0] if isinstance(given, list) and given else None
+    if not isinstance(plugin, str):
+        raise InvalidParams("plugin", "the id of a plugin", plugin)
+    return plugin
+
+
+def _layer2_subscription(request: Request) -> tuple[str, str] | None:
+    """Return (kind, plugin) if `request` subscribes to something of a plugin. Raises -32602 where it is ambiguous."""
+    if request.method != "eth_subscribe" or not (b"l2_" in request.params or b"\\u" in request.params):
+        return None  # nothing spells a kind of ours, not even in escapes
+    given = _decoded(request.params)
+    if isinstance(given, dict) and any(isinstance(value, str) and value.startswith("l2_") for value in given.values()):
+        raise InvalidParams("params", 'an array such as ["l2_state", {"plugin": "paychan"}]', given)
+    if not isinstance(given, list) or not given or not isinstance(given[0], str) or not given[0].startswith("l2_"):
+        return None
+    return given[0], _plugin(msgspec.json.encode(given[1] if len(given) > 1 else {}))
+
+
+def _decoded(params: bytes) -> Any:
+    try:
+        return msgspec.json.decode(params) if params else None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidParams("params", "JSON", str(error)) from error
