@@ -113,6 +113,12 @@ class Crypto(Protocol):
     def recover(self, digest: bytes, signature: str) -> str:
         """Return the checksummed address that signed; low s and 65 bytes only."""
 
+    def typed_warnings(self, typed: TypedData, chain_id: int) -> tuple[str, ...]:
+        """Return what speaks against signing typed data, each "code: sentence"."""
+
+    def message_warnings(self, data: bytes, origin: Origin, account: str, chain_id: int) -> tuple[str, ...]:
+        """Return what speaks against signing a message for `origin`."""
+
 
 class Approvals(Protocol):
     """Questions to the owner."""
@@ -198,7 +204,9 @@ class Operations(Protocol):
     async def submit(self, plugin: InstalledPlugin, kind: str, params: dict[str, Any], context: Context) -> str:
         """Return the id of a stored operation; raise on a bad request before anything is stored."""
 
-    def get(self, plugin_id: str, id: str | None = None, origin: Origin | None = None) -> list[dict[str, Any]]:
+    def get(
+        self, plugin_id: str, operation_id: str | None = None, /, origin: Origin | None = None
+    ) -> list[dict[str, Any]]:
         """Return operations; with `origin`, without those another origin caused."""
 
     def on_change(self, callback: Callable[[str, dict[str, Any]], None]) -> None:

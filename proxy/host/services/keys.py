@@ -1,0 +1,294 @@
+"""`getAccount`, `derive`, `sign`, `recover`, `hash`: keys below the plugin's own path, and the owner's with consent.
+
+Paths are parsed by the wallet into integers and joined to the plugin's own; nothing a plugin sends can name a place
+outside it (hardening.md 27). Own keys sign without a prompt, but only EIP-191 and EIP-712 (never a transaction), only once
+the plugin said `ready`, not while locked, and never for another plugin's gateway (security.md 18).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import msgspec
+from eth_utils.crypto import keccak
+from msgspec import Meta
+
+from middleware.errors import InvalidParams, LimitExceeded, Unauthorized
+from middleware.questions import Facts, Question, digest_of
+from proxy.host.abi_types import AbiTypeError, check_declared
+from proxy.host.abi_values import check, encode
+from proxy.host.blobs import Blob, to_bytes
+from proxy.host.installed import InstalledPlugin
+from proxy.host.ports import Approvals, Crypto, Path, Paths, Signer, TypedData
+from proxy.host.provider import Asker, HostMethod, Params
+from proxy.host.services.owner_warnings import message_warnings, typed_warnings
+from proxy.storage import Space
+
+MAX_ITEMS = 64
+MAX_ACCOUNTS = 100_000
+MAX_DEPTH = 8  # components below the plugin's path
+_NEXT = b"next"
+
+
+class GetAccount(Params, frozen=True, kw_only=True):
+    """`index` absent: a new one."""
+
+    index: Annotated[int, Meta(ge=0, lt=2**31)] | None = None
+
+
+class Derive(Params, frozen=True, kw_only=True):
+    """A relative path like `0'/7'`."""
+
+    path: str
+
+
+class Sign(Params, frozen=True, kw_only=True):
+    """`account`: "owner" or a relative path; exactly one of `typedData` and `message`."""
+
+    account: str
+    typedData: Any = None  # noqa: N815 - the wire's name
+    message: Blob | None = None
+
+
+class Recover(Params, frozen=True, kw_only=True):
+    """One item, or up to 64 as `items`."""
+
+    items: list[dict[str, Any]] | None = None
+    typedData: Any = None  # noqa: N815 - the wire's name
+    message: Blob | None = None
+    digest: str | None = None
+    signature: str | None = None
+
+
+class Hash(Params, frozen=True, kw_only=True):
+    """One item, or up to 64 as `items`. `abi`: type names, or `{name, type, components}` for tuples."""
+
+    items: list[dict[str, Any]] | None = None
+    typedData: Any = None  # noqa: N815 - the wire's name
+    message: Blob | None = None
+    abi: list[str | dict[str, Any]] | None = None
+    values: list[Any] | None = None
+    data: str | None = None
+
+
+class Keys:
+    """The keys of one plugin. `other_gateways` returns the gateway addresses of all other plugins, checksummed."""
+
+    def __init__(
+        self,
+        plugin: InstalledPlugin,
+        accounts: Space,
+        signer: Signer,
+        paths: Paths,
+        crypto: Crypto,
+        approvals: Approvals,
+        *,
+        chain_id: int,
+        is_ready: Callable[[], bool],
+        other_gateways: Callable[[], frozenset[str]],
+    ) -> None:
+        self._plugin = plugin
+        self._accounts = accounts
+        self._signer = signer
+        self._paths = paths
+        self._crypto = crypto
+        self._approvals = approvals
+        self._chain_id = chain_id
+        self._is_ready = is_ready
+        self._other_gateways = other_gateways
+
+    def methods(self) -> Mapping[str, HostMethod]:
+        """Return the rows of the host's table."""
+        return {
+            "getAccount": HostMethod("keys", GetAccount, self.get_account),
+            "derive": HostMethod("keys", Derive, self.derive),
+            "sign": HostMethod(None, Sign, self.sign),
+            "recover": HostMethod(None, Recover, self.recover),
+            "hash": HostMethod(None, Hash, self.hash),
+        }
+
+    def known(self) -> list[dict[str, Any]]:
+        """Return the accounts made so far, by index; known while locked too."""
+        return [msgspec.json.decode(value) for key, value in self._accounts.scan(b"a")]
+
+    async def get_account(self, params: GetAccount, _: Asker) -> dict[str, Any]:
+        """Return `{address, publicKey, path}` of PATH/index'. The counter is on disk before a new one is told."""
+        following = int(self._accounts.get(_NEXT) or b"0")
+        index = following if params.index is None else params.index
+        key = b"a" + index.to_bytes(4, "big")
+        if (stored := self._accounts.get(key)) is not None:
+            return dict(msgspec.json.decode(stored))
+        if len(self.known()) >= MAX_ACCOUNTS:
+            raise LimitExceeded("plugin_accounts", f"a plugin has at most {MAX_ACCOUNTS} accounts")
+        account = self._signer.plugin_account((*self._own_path(), index))
+        row = {"address": account.address, "publicKey": account.public_key, "path": f"{index}'"}
+        self._accounts.write({key: msgspec.json.encode(row), _NEXT: str(max(following, index + 1)).encode()})
+        return row
+
+    async def derive(self, params: Derive, _: Asker) -> dict[str, Any]:
+        """Return `{address, publicKey, privateKey?}` of a place below the path; the key with `keys.export` alone."""
+        path = self._below(params.path, "path")
+        account = self._signer.plugin_account(path)
+        row = {"address": account.address, "publicKey": account.public_key}
+        if "keys.export" in self._plugin.grants:
+            row["privateKey"] = self._signer.plugin_private_key(path)
+        return row
+
+    async def sign(self, params: Sign, asker: Asker) -> dict[str, Any]:
+        """Return `{signature}`; with the owner's account after the owner's yes."""
+        if (params.typedData is None) == (params.message is None):
+            raise InvalidParams("params", "either typedData or message", "both or neither")
+        if params.account == "owner":
+            return {"signature": await self._by_owner(params, asker)}
+        if "keys" not in self._plugin.grants:
+            raise Unauthorized(f"{self._plugin.id} was not granted keys, which sign with an own path needs")
+        if self._signer.locked:
+            raise Unauthorized("the accounts are locked", "l2proxy unlock")
+        if not self._is_ready():
+            raise Unauthorized("own keys sign after `ready`: the plugin first reads the newest state from hub and L1")
+        path = self._below(params.account, "account")
+        if params.message is not None:
+            return {"signature": self._signer.sign_plugin_message(path, to_bytes(params.message, "message"))}
+        typed = self._crypto.parse_typed(params.typedData)
+        if typed.verifying_contract in self._other_gateways():
+            raise Unauthorized("the typed data is for another plugin's gateway")
+        return {"signature": self._signer.sign_plugin_typed_data(path, params.typedData)}
+
+    async def recover(self, params: Recover, _: Asker) -> dict[str, Any]:
+        """Return `{address}`, or `{items: [{address}, …]}` for a list."""
+        if params.items is None:
+            return self._recovered(params)
+        return {"items": [self._recovered(row) for row in _rows(params, Recover)]}
+
+    async def hash(self, params: Hash, _: Asker) -> dict[str, Any]:
+        """Return `{digest, encoded?}`, or `{items: […]}` for a list."""
+        if params.items is None:
+            return self._hashed(params)
+        return {"items": [self._hashed(row) for row in _rows(params, Hash)]}
+
+    async def _by_owner(self, params: Sign, asker: Asker) -> str:
+        owner = self._plugin.owner
+        if self._signer.locked:
+            raise Unauthorized("the accounts are locked", "l2proxy unlock")
+        question, digest = self._question(params, asker)
+        with asker.paused():
+            await self._approvals.ask(question)
+        return self._signer.sign_digest(owner, digest)
+
+    def _question(self, params: Sign, asker: Asker) -> tuple[Question, bytes]:
+        owner = self._plugin.owner
+        contract: str | None = None
+        if params.message is not None:
+            data = to_bytes(params.message, "message")
+            digest, quoted = (
+                self._crypto.hash_message(data),
+                {"message": data.decode("utf-8", "backslashreplace")[:4096]},
+            )
+            details: dict[str, Any] = {"account": owner, "bytes": len(data)}
+            warnings = message_warnings(self._plugin, self._crypto, self._chain_id, data)
+            summary = f"plugin {self._plugin.id} asks {owner} to sign a message of {len(data)} bytes"
+        else:
+            typed: TypedData = self._crypto.parse_typed(params.typedData)
+            digest, quoted, contract = typed.digest, {}, typed.verifying_contract
+            details = {"account": owner, "chainId": typed.chain_id, "verifyingContract": contract}
+            quoted["typedData"] = msgspec.json.encode(typed.shown()).decode()[:16384]
+            warnings = typed_warnings(self._plugin, self._crypto, self._chain_id, typed)
+            summary = f"plugin {self._plugin.id} asks {owner} to sign typed data for {contract or 'no contract'}"
+        bound = digest_of({"sign": "0x" + digest.hex(), "account": owner, "plugin": self._plugin.id})
+        facts = Facts(method="sign", plugin=self._plugin.id, verifying_contract=contract)
+        return (
+            Question(
+                asker.origin,
+                "sign",
+                summary,
+                bound,
+                facts,
+                details=details,
+                quoted=quoted,
+                warnings=warnings,
+                serving=asker.serving,
+                still_allowed=self._still_unlocked,
+            ),
+            digest,
+        )
+
+    def _still_unlocked(self) -> None:
+        if self._signer.locked:
+            raise Unauthorized("the accounts are locked", "l2proxy unlock")
+
+    def _own_path(self) -> Path:
+        if not self._plugin.path:
+            raise Unauthorized(f"{self._plugin.id} has no key path in its manifest")
+        return self._plugin.path
+
+    def _below(self, text: str, where: str) -> Path:
+        try:
+            relative = self._paths.parse_relative(text)
+        except ValueError as error:
+            raise InvalidParams(where, str(error), text) from None
+        if not 1 <= len(relative) <= MAX_DEPTH:
+            raise InvalidParams(where, f"1 to {MAX_DEPTH} components below the plugin's path", text)
+        return (*self._own_path(), *relative)
+
+    def _recovered(self, row: Recover) -> dict[str, Any]:
+        given = [part for part in (row.typedData, row.message, row.digest) if part is not None]
+        if len(given) != 1 or row.signature is None:
+            raise InvalidParams("params", "signature and one of typedData, message and digest", "something else")
+        if row.typedData is not None:
+            digest = self._crypto.parse_typed(row.typedData).digest
+        elif row.message is not None:
+            digest = self._crypto.hash_message(to_bytes(row.message, "message"))
+        else:
+            digest = check({"type": "bytes32"}, row.digest, "digest")
+        return {"address": self._crypto.recover(digest, row.signature)}
+
+    def _hashed(self, row: Hash) -> dict[str, Any]:
+        given = [part for part in (row.typedData, row.message, row.abi, row.data) if part is not None]
+        if len(given) != 1 or (row.abi is None) != (row.values is None):
+            raise InvalidParams("params", "one of typedData, message, data, and abi with values", "something else")
+        if row.typedData is not None:
+            return {"digest": "0x" + self._crypto.parse_typed(row.typedData).digest.hex()}
+        if row.message is not None:
+            return {"digest": "0x" + self._crypto.hash_message(to_bytes(row.message, "message")).hex()}
+        if row.data is not None:
+            return {"digest": "0x" + keccak(check({"type": "bytes"}, row.data, "data")).hex()}
+        encoded = _encoded(row.abi or [], row.values or [])
+        return {"digest": "0x" + keccak(encoded).hex(), "encoded": "0x" + encoded.hex()}
+
+
+def _rows(params: Any, kind: type[Any]) -> list[Any]:
+    items = params.items
+    if any(getattr(params, name) is not None for name in kind.__struct_fields__ if name != "items"):
+        raise InvalidParams("params", "either items or one item", "both")
+    if len(items) > MAX_ITEMS:
+        raise LimitExceeded("hash_items", f"{len(items)} items; the limit is {MAX_ITEMS}")
+    rows = []
+    for index, item in enumerate(items):
+        try:
+            row = msgspec.convert(item, kind)
+        except msgspec.ValidationError as error:
+            raise InvalidParams(f"params.items[{index}]", str(error), "something else") from None
+        if row.items is not None:
+            raise InvalidParams(f"params.items[{index}]", "no items inside items", "some")
+        rows.append(row)
+    return rows
+
+
+def _encoded(abi: list[str | dict[str, Any]], values: list[Any]) -> bytes:
+    declared = [{"name": str(n), "type": kind} if isinstance(kind, str) else kind for n, kind in enumerate(abi)]
+    if len(declared) != len(values):
+        raise InvalidParams("values", f"{len(declared)} values", f"{len(values)} values")
+    try:
+        for index, kind in enumerate(declared):
+            check_declared(kind, f"abi[{index}]")
+    except (AbiTypeError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidParams("abi", "Solidity types", str(error)) from None
+    try:
+        checked = [
+            check(kind, value, f"values[{index}]")
+            for index, (kind, value) in enumerate(zip(declared, values, strict=True))
+        ]
+        return encode(declared, checked)
+    except (KeyError, TypeError, AttributeError):
+        raise InvalidParams("abi", "types with name, type and components", "something else") from None

@@ -1,0 +1,162 @@
+"""`layer1.watch` and `layer1.unwatch`: what happens on L1, told without a gap (plugin.md).
+
+The rows of the host's table and the life of the watches; how one follows the chain stands in `watching`. A watch and its
+place in the chain are on disk: after any stop it goes on where the plugin last answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from middleware.errors import Disconnected, InvalidParams, LimitExceeded
+from proxy.host.abi_values import check_address, check_integer
+from proxy.host.background import Background
+from proxy.host.deliveries import Deliveries
+from proxy.host.ports import L1
+from proxy.host.provider import Asker, HostMethod, Params
+from proxy.host.services.watching import Watch, WatchRecord
+from proxy.storage import Space
+
+MAX_WATCHES = 64
+MAX_NAME = 64
+MAX_ADDRESSES = 256
+MAX_ALTERNATIVES = 64  # of one topic
+
+_NAME = re.compile(r"[\x21-\x7e]{1,64}")
+
+
+class LogFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """As `eth_getLogs` takes it, without a range."""
+
+    address: str | list[str] | None = None
+    topics: list[str | list[str] | None] = msgspec.field(default_factory=list)
+
+
+class WatchParams(Params, frozen=True, kw_only=True):
+    """Blocks, logs or both; `from`: the first block of interest, absent: from the next one on."""
+
+    name: str
+    blocks: bool = False
+    logs: LogFilter | None = None
+    confirmations: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    from_: Any = msgspec.field(name="from", default=None)
+
+
+class Unwatch(Params, frozen=True, kw_only=True):
+    """The name given to `layer1.watch`."""
+
+    name: str
+
+
+class Watches:
+    """The watches of one plugin."""
+
+    def __init__(self, plugin_id: str, space: Space, l1: L1, deliveries: Deliveries, background: Background) -> None:
+        self._plugin_id = plugin_id
+        self._space = space
+        self._l1 = l1
+        self._deliveries = deliveries
+        self._background = background
+        self._running: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
+
+    def methods(self) -> Mapping[str, HostMethod]:
+        """Return the rows of the host's table."""
+        return {
+            "layer1.watch": HostMethod("layer1", WatchParams, self.watch),
+            "layer1.unwatch": HostMethod("layer1", Unwatch, self.unwatch),
+        }
+
+    def resume(self) -> None:
+        """Go on with every watch on disk."""
+        for key, value in self._space.scan(b"w"):
+            self._follow(key[1:].decode(), msgspec.json.decode(value, type=WatchRecord))
+
+    def poke(self) -> None:
+        """Look again: the head has changed."""
+        for watch, _ in self._running.values():
+            watch.poke()
+
+    async def watch(self, params: WatchParams, _: Asker) -> dict[str, Any]:
+        """Set a watch. The same one again goes on where it is; another under its name replaces it."""
+        record = self._record(params)
+        present = self._running.get(params.name)
+        if present is not None and present[0].record.same_as(record):
+            return {}
+        if present is None and len(self._running) >= MAX_WATCHES:
+            raise LimitExceeded("watches", f"a plugin has at most {MAX_WATCHES} watches")
+        await self._end(params.name)
+        self._space.write({_key(params.name): msgspec.json.encode(record)})
+        self._follow(params.name, record)
+        return {}
+
+    async def unwatch(self, params: Unwatch, _: Asker) -> dict[str, Any]:
+        """End a watch; one that is not there is no error."""
+        await self._end(params.name)
+        return {}
+
+    def _record(self, params: WatchParams) -> WatchRecord:
+        if _NAME.fullmatch(params.name) is None:
+            raise InvalidParams("name", f"1 to {MAX_NAME} printable ASCII characters", params.name)
+        if not params.blocks and params.logs is None:
+            raise InvalidParams("params", "blocks, logs or both", "neither")
+        asked = None if params.from_ is None else check_integer(params.from_, "from", "uint64")
+        if asked is None:
+            head = self._l1.blocks.head
+            if head is None:
+                raise Disconnected("no L1 block is known yet; name the block with `from`")
+            begin = head.number + 1 - params.confirmations
+        else:
+            begin = asked
+        logs = None if params.logs is None else _filter(params.logs)
+        return WatchRecord(params.blocks, logs, params.confirmations, asked, max(0, begin), [])
+
+    def _follow(self, name: str, record: WatchRecord) -> None:
+        watch = Watch(name, record, self._l1, self._deliveries, lambda changed: self._save(name, changed))
+        task = self._background.start(watch.run(), f"watch {name} of {self._plugin_id}")
+        self._running[name] = (watch, task)
+
+    def _save(self, name: str, record: WatchRecord) -> None:
+        self._space.write({_key(name): msgspec.json.encode(record)})
+
+    async def _end(self, name: str) -> None:
+        present = self._running.pop(name, None)
+        if present is None:
+            return
+        watch, task = present
+        watch.ended = True
+        self._space.write(delete=[_key(name)])
+        if not watch.telling:  # what is being told is left to be answered; nothing follows it
+            task.cancel()
+
+
+def _key(name: str) -> bytes:
+    return b"w" + name.encode()
+
+
+def _filter(given: LogFilter) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if given.address is not None:
+        rows = [given.address] if isinstance(given.address, str) else given.address
+        if len(rows) > MAX_ADDRESSES:
+            raise LimitExceeded("watch_addresses", f"a watch names at most {MAX_ADDRESSES} addresses")
+        found["address"] = [check_address(row, f"logs.address[{index}]") for index, row in enumerate(rows)]
+    if len(given.topics) > 4:
+        raise InvalidParams("logs.topics", "at most 4 topics", f"{len(given.topics)}")
+    found["topics"] = [_topic(topic, f"logs.topics[{index}]") for index, topic in enumerate(given.topics)]
+    return found
+
+
+def _topic(topic: str | list[str] | None, where: str) -> Any:
+    if isinstance(topic, list):
+        if len(topic) > MAX_ALTERNATIVES:
+            raise LimitExceeded("watch_topics", f"a topic has at most {MAX_ALTERNATIVES} alternatives")
+        return [_topic(row, where) for row in topic]
+    if topic is not None and re.fullmatch(r"0x[0-9a-fA-F]{64}", topic, re.ASCII) is None:
+        raise InvalidParams(where, "null, 32 bytes as 0x data, or a list of them", topic)
+    return topic

@@ -1,0 +1,227 @@
+"""One watch following the chain: every block from its cursor on, told once in order, taken back when the chain left it.
+
+Asks the node for ranges while it catches up and block by block at the tip, by block hash, so that no reorg can slip
+between two questions. The cursor moves on only after the plugin has answered; hashes of the last blocks it was told lie on
+disk with it, so that a reorg is seen after a stop as well. It must never tell a block of a branch whose parent it did not tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from middleware.errors import Disconnected, PluginUnavailable, RpcError
+from proxy.host.deliveries import Deliveries
+from proxy.host.ports import L1
+
+log = logging.getLogger("l2proxy.host")
+
+DEPTH = 128  # blocks whose hashes and logs are kept to take them back
+RANGE = 1000  # blocks asked at once while catching up
+MAX_LINE = 512 * 1024  # bytes of logs in one line
+AGAIN = 1.0  # seconds until a node that failed is asked again
+
+
+class Told(msgspec.Struct, array_like=True):
+    """A block the plugin was told: number, hash, and the logs it got of it."""
+
+    number: int
+    hash: str
+    logs: list[dict[str, Any]]
+
+
+class WatchRecord(msgspec.Struct):
+    """A watch on disk. `asked`: the `from` of the plugin; `cursor`: the next block to tell; `told`: the newest ones."""
+
+    blocks: bool
+    logs: dict[str, Any] | None
+    confirmations: int
+    asked: int | None
+    cursor: int
+    told: list[Told]
+
+    def same_as(self, other: WatchRecord) -> bool:
+        """Tell whether both watch the same."""
+        return (self.blocks, self.logs, self.confirmations, self.asked) == (
+            other.blocks,
+            other.logs,
+            other.confirmations,
+            other.asked,
+        )
+
+
+class Watch:
+    """One watch at work. `save` puts the record on disk."""
+
+    def __init__(
+        self, name: str, record: WatchRecord, l1: L1, deliveries: Deliveries, save: Callable[[WatchRecord], None]
+    ) -> None:
+        self.name = name
+        self.record = record
+        self.ended = False
+        self.telling = False
+        self._l1 = l1
+        self._deliveries = deliveries
+        self._save = save
+        self._changed = asyncio.Event()
+        self._range = RANGE
+
+    def poke(self) -> None:
+        """Look again: the head has changed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Follow the chain until ended, cancelled, or the plugin is gone for good."""
+        while not self.ended:
+            self._changed.clear()
+            try:
+                moved = await self._step()
+            except PluginUnavailable:
+                return
+            except Disconnected:
+                await self._wait(AGAIN)
+                continue
+            except RpcError as error:
+                log.warning("watch %s: the node answered %s", self.name, error.message[:200])
+                await self._wait(AGAIN)
+                continue
+            if not moved:
+                await self._wait(None)
+
+    async def _wait(self, seconds: float | None) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    async def _step(self) -> bool:
+        """Tell one stretch, or take one back; False when there is nothing to do until the head changes."""
+        head = self._l1.blocks.head
+        if head is None:
+            return False
+        if await self._take_back():
+            return True
+        target = head.number - self.record.confirmations
+        if self.record.cursor > target:
+            return False
+        if self.record.blocks or target - self.record.cursor < 2:
+            return await self._tell_block(self.record.cursor)
+        return await self._tell_range(min(target - 1, self.record.cursor + self._range - 1))
+
+    async def _take_back(self) -> bool:
+        """Tell the plugin what the chain left since; True when something was."""
+        gone: list[Told] = []
+        told = list(self.record.told)
+        while told:
+            present = await self._block(told[-1].number)
+            if present is not None and present["hash"] == told[-1].hash:
+                break
+            gone.append(told.pop())
+        if not gone:
+            return False
+        first, head = gone[-1].number, self._l1.blocks.head
+        for block in gone:
+            if block.logs:
+                await self._tell_logs(list(reversed(block.logs)), removed=True)
+        if self.record.blocks:
+            last = max(first - 1, 0) if head is None else head.number
+            await self._tell("reorg", {"from": hex(first), "to": hex(last)})
+        self._move(first, told)
+        return True
+
+    async def _tell_block(self, number: int) -> bool:
+        block = await self._block(number)
+        if block is None:
+            return False  # the node is behind the tracker, or it left that branch; the head will change
+        if (
+            self.record.told
+            and number == self.record.told[-1].number + 1
+            and (block["parentHash"] != self.record.told[-1].hash)
+        ):
+            return True  # the parent was left in this moment; take it back first
+        logs: list[dict[str, Any]] = []
+        if self.record.logs is not None:
+            logs = await self._l1.call("eth_getLogs", {**self.record.logs, "blockHash": block["hash"]})
+        if self.record.blocks:
+            row = {"number": block["number"], "hash": block["hash"], "timestamp": block["timestamp"]}
+            await self._tell("block", row)
+        if logs:
+            await self._tell_logs(logs, removed=False)
+        kept = [*self.record.told, Told(number, block["hash"], logs)][-DEPTH:]
+        self._move(number + 1, kept)
+        return True
+
+    async def _tell_range(self, last: int) -> bool:
+        before = await self._block(last)
+        if before is None:
+            return False
+        bounds = {"fromBlock": hex(self.record.cursor), "toBlock": hex(last)}
+        try:
+            logs = await self._l1.call("eth_getLogs", {**(self.record.logs or {}), **bounds})
+        except Disconnected:
+            raise
+        except RpcError:
+            if self._range <= 1:
+                raise
+            self._range = max(1, self._range // 4)  # many nodes bound what one question may return
+            return True
+        after = await self._block(last)
+        if after is None or after["hash"] != before["hash"]:
+            return True  # a reorg in between: ask again
+        if logs:
+            await self._tell_logs(logs, removed=False)
+        self._range = min(RANGE, self._range * 2)
+        self._move(last + 1, [*self.record.told, *_by_block(logs, last, before["hash"])][-DEPTH:])
+        return True
+
+    async def _tell_logs(self, logs: list[dict[str, Any]], *, removed: bool) -> None:
+        for part in _lines(logs):
+            rows = [{**row, "removed": removed} for row in part]
+            await self._tell("logs", {"watch": self.name, "logs": rows, "removed": removed}, lane=f"logs {self.name}")
+
+    async def _tell(self, method: str, params: dict[str, Any], lane: str = "blocks") -> None:
+        if self.ended:
+            raise asyncio.CancelledError
+        self.telling = True
+        try:
+            await self._deliveries.deliver(lane, method, params)
+        finally:
+            self.telling = False
+
+    def _move(self, cursor: int, told: list[Told]) -> None:
+        if self.ended:
+            return
+        self.record = msgspec.structs.replace(self.record, cursor=cursor, told=told)
+        self._save(self.record)
+
+    async def _block(self, number: int) -> dict[str, Any] | None:
+        block = await self._l1.call("eth_getBlockByNumber", hex(number), False)
+        return block if isinstance(block, dict) else None
+
+
+def _by_block(logs: list[dict[str, Any]], last: int, last_hash: str) -> list[Told]:
+    found: dict[str, Told] = {}
+    for row in logs:
+        told = found.setdefault(row["blockHash"], Told(int(row["blockNumber"], 16), row["blockHash"], []))
+        told.logs.append(row)
+    found.setdefault(last_hash, Told(last, last_hash, []))
+    return sorted(found.values(), key=lambda told: told.number)
+
+
+def _lines(logs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    parts: list[list[dict[str, Any]]] = [[]]
+    size = 0
+    for row in logs:
+        length = len(json.dumps(row))
+        if parts[-1] and size + length > MAX_LINE:
+            parts.append([])
+            size = 0
+        parts[-1].append(row)
+        size += length
+    return parts

@@ -1,0 +1,188 @@
+"""What plugins publish: a common state and, per origin, what that origin alone sees laid over it (hardening.md 10).
+
+Written by `updateLayer2State`, read by `l2_getState` and its subscription. On disk before it is told; every publication has
+a revision of its own. State is an object of at most 256 KiB and depth 16 without members that JavaScript would trip over.
+Sources: RFC 7396 (merge patch), RFC 6901 (JSON Pointer).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from middleware.errors import InvalidParams, LimitExceeded
+from middleware.waist import Origin, OriginKind
+from proxy.storage import Space
+
+MAX_STATE = 256 * 1024  # bytes of JSON
+MAX_DEPTH = 16
+MAX_OWN = 4 * 1024 * 1024  # bytes of all single origins' states together
+UNFIT = frozenset({"__proto__", "constructor", "prototype"})
+
+_POINTER = re.compile(r"(/([^~/]|~[01])*)*")
+_INDEX = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
+
+Changed = Callable[[str, int, Origin | None], None]
+
+
+@dataclass
+class Published:
+    """What one plugin has published. `block`: the newest L1 block then; `own`: by the text of the origin.
+
+    `common` is False while only single origins were shown something.
+    """
+
+    revision: int = 0
+    block: int = 0
+    common: bool = False
+    state: dict[str, Any] = field(default_factory=dict)
+    own: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class States:
+    """The published states of all plugins."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._known: dict[str, Published | None] = {}
+        self._callbacks: list[Changed] = []
+
+    def on_change(self, callback: Changed) -> None:
+        """Call back with (plugin id, revision, origin or None for all) after each publication."""
+        self._callbacks.append(callback)
+
+    def get(self, plugin_id: str) -> Published | None:
+        """Return what was published, None before anything was."""
+        if plugin_id not in self._known:
+            self._known[plugin_id] = self._read(plugin_id)
+        return self._known[plugin_id]
+
+    def forget(self, plugin_id: str) -> None:
+        """Drop what a removed plugin published."""
+        own = [key for key, _ in self._space.scan(plugin_id.encode() + b"\0")]
+        self._space.write(delete=[plugin_id.encode(), *own])
+        self._known.pop(plugin_id, None)
+
+    def publish(
+        self, plugin_id: str, origin: Origin | None, block: int, *, state: Any = None, patch: Any = None
+    ) -> Published:
+        """Replace or patch the common state, or with `origin` that origin's own; on disk before anyone is told.
+
+        Raises InvalidParams and LimitExceeded; then nothing changed.
+        """
+        before = self.get(plugin_id) or Published()
+        name = None if origin is None else str(origin)
+        present = before.state if name is None else before.own.get(name, {})
+        after = state if patch is None else merge_patch(present, patch)
+        check_state(after)
+        writes = {}
+        changed = Published(before.revision + 1, block, before.common, before.state, before.own)
+        if name is None:
+            changed.common, changed.state = True, after
+        else:
+            changed.own = {**before.own, name: after}
+            writes[_own_key(plugin_id, name)] = encoded = msgspec.json.encode(after)
+            others = sum(len(msgspec.json.encode(value)) for key, value in before.own.items() if key != name)
+            if others + len(encoded) > MAX_OWN:
+                raise LimitExceeded("state", f"the states of single origins are limited to {MAX_OWN} bytes together")
+        writes[plugin_id.encode()] = msgspec.json.encode([changed.revision, block, changed.common, changed.state])
+        self._space.write(writes)
+        self._known[plugin_id] = changed
+        for callback in self._callbacks:
+            callback(plugin_id, changed.revision, origin)
+        return changed
+
+    def _read(self, plugin_id: str) -> Published | None:
+        stored = self._space.get(plugin_id.encode())
+        if stored is None:
+            return None
+        own = {
+            key.partition(b"\0")[2].decode(): msgspec.json.decode(value)
+            for key, value in self._space.scan(plugin_id.encode() + b"\0")
+        }
+        revision, block, common, state = msgspec.json.decode(stored)
+        return Published(revision, block, common, state, own)
+
+
+def _own_key(plugin_id: str, origin: str) -> bytes:
+    return plugin_id.encode() + b"\0" + origin.encode()
+
+
+def origin_of(text: str) -> Origin:
+    """Return the origin that writes itself as `text`; what is of no other kind is a page."""
+    kind, _, name = text.partition(":")
+    if text in (OriginKind.SOCKET.value, OriginKind.ANONYMOUS.value):
+        return Origin(OriginKind(text))
+    if kind in (OriginKind.TOKEN.value, OriginKind.PLUGIN.value):
+        return Origin(OriginKind(kind), name)
+    return Origin.web(text)
+
+
+def view(published: Published, origin: Origin) -> dict[str, Any]:
+    """Return what `origin` sees: the common state with its own laid over it."""
+    own = published.own.get(str(origin))
+    return published.state if own is None else overlay(published.state, own)
+
+
+def overlay(under: Any, over: Any) -> Any:
+    """Return `over` laid over `under`: objects member by member, everything else replaced."""
+    if not isinstance(under, dict) or not isinstance(over, dict):
+        return over
+    return {**under, **{key: overlay(under[key], value) if key in under else value for key, value in over.items()}}
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """Return `target` with an RFC 7396 merge patch applied."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged
+
+
+def check_state(state: Any) -> None:
+    """Raise InvalidParams or LimitExceeded unless `state` is an object within the bounds."""
+    if not isinstance(state, dict):
+        raise InvalidParams("state", "an object", type(state).__name__)
+    _check_members(state, 1)
+    size = len(msgspec.json.encode(state))
+    if size > MAX_STATE:
+        raise LimitExceeded("state", f"the state has {size} bytes; the limit is {MAX_STATE}")
+
+
+def _check_members(value: Any, depth: int) -> None:
+    if not isinstance(value, dict | list):
+        return
+    if depth > MAX_DEPTH:
+        raise InvalidParams("state", f"at most {MAX_DEPTH} levels", "more")
+    if isinstance(value, dict):
+        for key in value:
+            if key in UNFIT:
+                raise InvalidParams("state", "no member of this name", key)
+    for inner in value.values() if isinstance(value, dict) else value:
+        _check_members(inner, depth + 1)
+
+
+def resolve(state: Any, path: str | None) -> Any:
+    """Return what the JSON Pointer names, None where there is nothing. Raises InvalidParams for what is no pointer."""
+    if path is None or path == "":
+        return state
+    if len(path) > 1024 or _POINTER.fullmatch(path) is None:
+        raise InvalidParams("path", "a JSON Pointer like /balance", path)
+    for part in path.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(state, dict) and name in state:
+            state = state[name]
+        elif isinstance(state, list) and _INDEX.fullmatch(name) and int(name) < len(state):
+            state = state[int(name)]
+        else:
+            return None
+    return state
