@@ -22,7 +22,7 @@ from yarl import URL
 from middleware.waist import Request
 from proxy.upstream import envelope
 from proxy.upstream.failures import Broken, Unreachable
-from proxy.upstream.multiplexed import Ask, too_large
+from proxy.upstream.node_socket import Ask, too_large
 from proxy.upstream.ws import new_session, refusal
 
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
@@ -81,10 +81,11 @@ class Http:
         async with self._verifying:
             if self._verified_at < wanted_at:
                 started_at = time.monotonic()
-                await self._verify(self._ask)
+                await self._verify(self.ask)
                 self._verified_at = started_at
 
-    async def _ask(self, method: str, params: list[Any]) -> bytes:
+    async def ask(self, method: str, params: list[Any]) -> bytes:
+        """Return the raw answer to a question of the proxy's own, asked over a new connection."""
         if self._checking is None:
             self._checking = new_session(aiohttp.TCPConnector(force_close=True))
         frame = envelope.write(Request(method, msgspec.json.encode(params)), b"1")

@@ -18,7 +18,7 @@ from proxy.storage.files import write_atomic
 from proxy.upstream.addresses import Address
 from proxy.upstream.failures import Unreachable
 from proxy.upstream.known_chains import public_name
-from proxy.upstream.multiplexed import Ask
+from proxy.upstream.node_socket import Ask
 
 _DEV_NAMES = ("anvil", "hardhatnetwork", "ganache", "ethereumjs testrpc")
 

@@ -9,7 +9,7 @@ import asyncio
 
 from proxy.upstream.failures import Broken, Unreachable
 from proxy.upstream.frames import FrameSplitter, NotJson
-from proxy.upstream.multiplexed import Open, Receiver, Socket
+from proxy.upstream.node_socket import Open, Receiver, Socket
 
 
 def opener(path: str, limit: int, connect_seconds: float = 10) -> Open:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,14 @@ import msgspec
 from middleware.errors import Disconnected
 from middleware.waist import NodeReply, Request
 from proxy.upstream.addresses import parse
+from proxy.upstream.block_tracker import BlockTracker
 from proxy.upstream.failures import Broken, NodeFailure, Unreachable, WrongChain
+from proxy.upstream.following import POLL_DEV, POLL_FAR, POLL_NEAR, Following
 from proxy.upstream.identity import ChainIdentity, read_pin, write_pin
+from proxy.upstream.line import Line
 from proxy.upstream.node import Node
 from proxy.upstream.repeatable import may_repeat
+from proxy.upstream.subscriptions import Deliver, Unsubscribe
 
 log = logging.getLogger("l2proxy.upstream")
 
@@ -51,6 +55,8 @@ class L1:
         self._identity: ChainIdentity | None = None
         self._said: str | None = None
         self.nodes = [Node(parse(url), response_limit, self._admit) for url in urls]
+        self._following = Following(self._line, self.call, self._confirm, self._poll_seconds)
+        self.blocks: BlockTracker = self._following.blocks
 
     @staticmethod
     async def probe(urls: Sequence[str], *, seconds: float = 10) -> ChainIdentity:
@@ -75,9 +81,11 @@ class L1:
             if self._identity is None:
                 raise
             self._say(error.message)
+        await self._following.start()
 
     async def close(self) -> None:
-        """End every connection."""
+        """Stop following the chain and end every connection."""
+        await self._following.stop()
         await asyncio.gather(*(node.close() for node in self.nodes))
 
     @property
@@ -118,11 +126,14 @@ class L1:
         """Return the node's answer to `request`, byte for byte, with the caller's id. Raise `Disconnected` (4900)."""
         try:
             async with asyncio.timeout(self._call_seconds):
-                return NodeReply(await self._exchange(request))
+                body = await self._exchange(request)
         except TimeoutError as error:
             raise Disconnected(
                 f"the L1 node did not answer {request.method} within {self._call_seconds:g} s{_unknown(request.method)}"
             ) from error
+        if not may_repeat(request.method):
+            self.blocks.poke()  # it may have made a block
+        return NodeReply(body)
 
     async def call(self, method: str, *params: Any) -> Any:
         """Return the decoded result of `method`. Raise the node's error as `RpcError`, or `Disconnected`."""
@@ -131,6 +142,17 @@ class L1:
             return reply.result()
         except msgspec.DecodeError as error:
             raise Disconnected(f"the L1 node answered {method} with something that is not JSON-RPC") from error
+
+    async def subscribe(self, params: list[Any], deliver: Deliver) -> Unsubscribe:
+        """Hand every result of `eth_subscribe` with `params` to `deliver`, as raw JSON; return how to stop.
+
+        Lives on over reconnects. Raise the node's error where it refuses, `Disconnected` where none answers.
+        """
+        try:
+            async with asyncio.timeout(self._call_seconds):
+                return await self._following.subscriptions.subscribe(params, deliver)
+        except TimeoutError as error:
+            raise Disconnected(f"the L1 node did not answer eth_subscribe within {self._call_seconds:g} s") from error
 
     async def _exchange(self, request: Request) -> bytes:
         reasons: list[NodeFailure] = []
@@ -149,6 +171,28 @@ class L1:
                 reasons.append(broken)
                 candidates.appendleft(node)
         raise self._nobody(reasons)
+
+    async def _line(self) -> Line | None:
+        """Return the shared socket of the first node that can be asked; None when that speaks HTTP. Raise `Disconnected`."""
+        reasons: list[NodeFailure] = []
+        for node in self._in_order():
+            try:
+                return await node.line()
+            except (Unreachable, WrongChain) as reason:
+                reasons.append(reason)
+        raise self._nobody(reasons)
+
+    async def _confirm(self) -> None:
+        """Make sure that a chain which changed deeply is ours still. Raise `Disconnected` when it is not."""
+        for node in self.nodes:
+            if not node.resting:
+                await node.confirm()
+        await self.forward(_PROBE)
+
+    def _poll_seconds(self) -> float:
+        if self._identity is not None and self.is_dev:
+            return POLL_DEV
+        return POLL_NEAR if all(node.address.local for node in self.nodes) else POLL_FAR
 
     def _in_order(self) -> list[Node]:
         """Return the nodes as they should be asked: those that work first, each group in the order of the config."""
@@ -191,6 +235,3 @@ def _unknown(method: str) -> str:
     return (
         "" if may_repeat(method) else "; it was sent, so whether it took effect is unknown: look before sending again"
     )
-
-
-Unsubscribe = Callable[[], Awaitable[None]]

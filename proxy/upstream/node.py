@@ -7,9 +7,10 @@ until then without being touched. Every new connection is verified before use; `
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -19,7 +20,11 @@ from proxy.upstream.addresses import Address, Kind
 from proxy.upstream.failures import Broken, NodeFailure, Unreachable, WrongChain
 from proxy.upstream.http import Http
 from proxy.upstream.identity import ChainIdentity, read_identity
-from proxy.upstream.multiplexed import Ask, Line, Multiplexed
+from proxy.upstream.line import Line
+from proxy.upstream.multiplexed import Multiplexed
+from proxy.upstream.node_socket import Ask
+
+log = logging.getLogger("l2proxy.upstream")
 
 _VERIFY_SECONDS = 10
 
@@ -29,6 +34,9 @@ class Transport(Protocol):
 
     async def exchange(self, request: Request, *, alone: bool = False) -> bytes:
         """Return the node's answer with the caller's id."""
+
+    async def ask(self, method: str, params: list[Any]) -> bytes:
+        """Return the raw answer to a question of the proxy's own, asked of what listens there now."""
 
     async def close(self) -> None:
         """End every connection."""
@@ -71,6 +79,18 @@ class Node:
             return await self._transport.line()
         except (Unreachable, WrongChain) as failure:
             raise self._rest(failure) from failure
+
+    async def confirm(self) -> None:
+        """Verify a node whose chain has changed deeply; a foreign chain ends every connection to it."""
+        try:
+            await self._verify(self._transport.ask)
+        except WrongChain as failure:
+            self._rest(failure)
+            await self._transport.close()
+        except NodeFailure as failure:
+            log.info(
+                "%s could not be verified now, and will be on its next connection: %s", self.address.shown, failure
+            )
 
     @property
     def resting(self) -> bool:

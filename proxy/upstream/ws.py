@@ -17,7 +17,7 @@ from yarl import URL
 from proxy.upstream import envelope
 from proxy.upstream.failures import Broken, Unreachable
 from proxy.upstream.frames import Frame, Oversize
-from proxy.upstream.multiplexed import Open, Receiver, Socket
+from proxy.upstream.node_socket import Open, Receiver, Socket
 
 _TIMEOUT = aiohttp.ClientWSTimeout(ws_close=1)
 
@@ -69,11 +69,13 @@ def opener(session: Callable[[], aiohttp.ClientSession], url: str, limit: int, c
 
 def refusal(error: Exception) -> str:
     """Return why a connection could not be made, without its address."""
-    if isinstance(error, aiohttp.ClientConnectorError):
-        number = error.os_error.errno
-        return f"it refused the connection ({os.strerror(number) if number and number > 0 else 'no such host'})"
     if isinstance(error, aiohttp.ClientSSLError):
         return "its TLS certificate is not trusted"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its host name is unknown"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno or 0
+        return f"it refused the connection ({os.strerror(number)})" if number > 0 else "nothing listens there"
     return f"no connection could be made ({type(error).__name__})"
 
 

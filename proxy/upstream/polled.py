@@ -1,0 +1,109 @@
+"""What a subscription delivers where the node pushes nothing (HTTP, the embedded L1): made from the block tracker and plain reads.
+
+Run by `subscriptions` in place of the node's own subscription. Each kind is an endless coroutine that hands JSON results to `deliver`.
+Heads and logs follow reorgs: logs of a block that went away come again with `removed: true`, newest first (as geth does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from middleware.errors import InvalidParams, RpcError, Unsupported
+from proxy.upstream.block_tracker import Events, NewHead, Reorg
+
+Call = Callable[..., Awaitable[Any]]
+Deliver = Callable[[Any], None]
+
+_BODY_MEMBERS = ("transactions", "uncles", "size", "totalDifficulty", "withdrawals")
+_REMEMBERED_BLOCKS = 256
+_PENDING_SECONDS = 1.0
+
+
+async def begin(params: list[Any], call: Call) -> None:
+    """Check that `params` can be subscribed to over this node. Raise `RpcError` where not."""
+    match params:
+        case ["newHeads"] | ["newPendingTransactions"] | ["newPendingTransactions", bool()]:
+            return
+        case ["logs"]:
+            return
+        case ["logs", dict(filter)]:
+            # The node judges the filter, before anybody waits for it.
+            await call("eth_getLogs", {**_criteria(filter), "fromBlock": "latest", "toBlock": "latest"})
+        case ["syncing"]:
+            raise Unsupported("eth_subscribe", "syncing is not available over this L1 connection; ask eth_syncing")
+        case _:
+            raise InvalidParams("0", "newHeads, logs with a filter object, or newPendingTransactions", params)
+
+
+async def follow(params: list[Any], call: Call, events: Events, deliver: Deliver) -> None:
+    """Deliver what `params` (checked by `begin`) subscribe to, until the tracker ends or the task is cancelled."""
+    match params[0]:
+        case "newHeads":
+            await _heads(call, events, deliver)
+        case "logs":
+            await _Logs(call, _criteria(params[1] if len(params) > 1 else {}), deliver).follow(events)
+        case _:
+            await _pending_transactions(call, deliver, whole=params[1:] == [True])
+
+
+def _criteria(filter: dict[str, Any]) -> dict[str, Any]:  # noqa: A002
+    return {key: filter[key] for key in ("address", "topics") if key in filter}
+
+
+async def _heads(call: Call, events: Events, deliver: Deliver) -> None:
+    async for event in events:
+        if isinstance(event, NewHead):
+            block = await call("eth_getBlockByHash", event.head.hash, False)
+            if isinstance(block, dict):
+                deliver({name: value for name, value in block.items() if name not in _BODY_MEMBERS})
+
+
+class _Logs:
+    def __init__(self, call: Call, criteria: dict[str, Any], deliver: Deliver) -> None:
+        self._call = call
+        self._criteria = criteria
+        self._deliver = deliver
+        self._told: deque[tuple[int, list[dict[str, Any]]]] = deque(maxlen=_REMEMBERED_BLOCKS)
+
+    async def follow(self, events: Events) -> None:
+        async for event in events:
+            if isinstance(event, Reorg):
+                self._take_back(event.ancestor_number)
+            else:
+                await self._tell(event)
+
+    async def _tell(self, event: NewHead) -> None:
+        if event.gap_from is None:
+            where = {"blockHash": event.head.hash}
+        else:
+            where = {"fromBlock": hex(event.gap_from), "toBlock": hex(event.head.number)}
+        logs = await self._call("eth_getLogs", {**self._criteria, **where})
+        if logs:
+            self._told.append((event.head.number, logs))
+        for log in logs:
+            self._deliver(log)
+
+    def _take_back(self, ancestor: int) -> None:
+        while self._told and self._told[-1][0] > ancestor:
+            _, logs = self._told.pop()
+            for log in reversed(logs):
+                if int(log["blockNumber"], 16) > ancestor:
+                    self._deliver({**log, "removed": True})
+
+
+async def _pending_transactions(call: Call, deliver: Deliver, *, whole: bool) -> None:
+    number = await call("eth_newPendingTransactionFilter")
+    while True:
+        try:
+            hashes = await call("eth_getFilterChanges", number)
+        except RpcError:
+            number = await call("eth_newPendingTransactionFilter")  # the node forgot it, as nodes may
+            continue
+        for transaction in hashes:
+            found = await call("eth_getTransactionByHash", transaction) if whole else transaction
+            if found is not None:
+                deliver(found)
+        await asyncio.sleep(_PENDING_SECONDS)
