@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from l2proxy_sdk import ActionError, Address, Bool, Call, Operation, Plugin, StartInfo, String, Uint64, Uint256, action
-from paychan.credits import BadCredit, Credits
+from paychan.credits import BadCredit, Credits, Gap
 from paychan.desk import Desk
 from paychan.exits import SETTLE_TIMER, Exits
 from paychan.link import HubAway
@@ -173,6 +173,9 @@ class PaymentChannel(Plugin):
         try:
             new = await self._credits.take(message)
             await self._credits.confirm()
+        except Gap:
+            self._desk.spawn(self._resync.run(), "the hub could not be synchronised")
+            return
         except (BadCredit, HubAway) as error:
             self.log.warning("a payment of the hub was not counted", reason=str(error))
             return
@@ -182,6 +185,10 @@ class PaymentChannel(Plugin):
     async def _hand_in(self, text: str) -> None:
         try:
             message = json.loads(text)
-            await self._credits.take(dict(message.get("params", message)))
+            credit = dict(message.get("params", message))
+            try:
+                await self._credits.take(credit)
+            except Gap:
+                await self._credits.take_newest(credit)  # it is cumulative: worth all before it, whoever paid that
         except (ValueError, TypeError, AttributeError, RecursionError) as bad:
             raise ActionError(23, f"latestMessage is no payment of this hub: {bad}") from None

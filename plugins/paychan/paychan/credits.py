@@ -20,6 +20,10 @@ class BadCredit(ValueError):
     """A message that is no payment; it says why."""
 
 
+class Gap(BadCredit):
+    """Payments before this one have not arrived here."""
+
+
 class Credits:
     """Takes vouchers of the hub."""
 
@@ -36,7 +40,9 @@ class Credits:
         record, voucher, sender, value = self._read(message)
         if voucher.nonce <= record.received_nonce:
             return False
-        if voucher.nonce == record.received_nonce + 1 and voucher.amount != record.received_amount + value:
+        if voucher.nonce != record.received_nonce + 1:
+            raise Gap(f"payments {record.received_nonce + 1} to {voucher.nonce - 1} are missing")
+        if voucher.amount != record.received_amount + value:
             raise BadCredit("the amount does not follow from the last one")
         await self._check(record, voucher)
         kind = str(message.get("kind", "payment"))

@@ -84,7 +84,7 @@ class Desk:
 
     def spendable(self) -> int:
         """Return what can be paid or taken out now, in wei."""
-        if self.record is None or self.chain is None:
+        if self.record is None or self.chain is None or self.chain.status != "open" or self.closing():
             return 0
         return max(0, self.record.spendable(self.chain.user_in, self.chain.user_out))
 

@@ -36,13 +36,14 @@ class ActionError(SdkError):
 
 
 class HostError(SdkError):
-    """The proxy's answer to a host call was an error object."""
+    """The proxy's answer to a host call was an error object; `spent` is its member of that name, where it has one."""
 
-    def __init__(self, code: int, message: str, data: Any = None) -> None:
+    def __init__(self, code: int, message: str, data: Any = None, spent: bool | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.data = data
+        self.spent = spent
 
 
 class NotReady(SdkError):

@@ -109,7 +109,8 @@ class Peer:
             return
         if not isinstance(error, dict) or type(error.get("code")) is not int:
             raise ChannelClosed(f"the answer {number} holds a malformed error")
-        answer.set_exception(HostError(error["code"], str(error.get("message", "")), error.get("data")))
+        text = str(error.get("message", ""))
+        answer.set_exception(HostError(error["code"], text, error.get("data"), error.get("spent")))
 
     async def _answer(self, message: dict[str, Any]) -> None:
         method, params = message["method"], message.get("params", {})

@@ -1,0 +1,333 @@
+"""`FakeHost`: the proxy's side of the channel for tests, in the plugin's own process.
+
+It answers every host call of plugin.md from memory, delivers hub messages, logs and operations in order, one in flight per
+kind, and can be killed at any host call, so that a test can show what a crash leaves behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from l2proxy_sdk import Plugin
+from l2proxy_sdk.errors import ChannelClosed
+from l2proxy_sdk.peer import Failure, Peer
+from l2proxy_sdk.services import merge_patch
+from l2proxy_sdk.session import Session
+
+from . import memory
+from .crypto import Crypto, PretendCrypto
+from .hub import FakeHub, HubPort
+
+Layer1 = Callable[[str, list[Any]], Awaitable[Any]]
+Execute = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+MONEY = ("deposit", "withdraw", "plan", "send", "transfer")
+
+
+class Killed(BaseException):
+    """Raise it in `before_call` or `after_call`: the plugin process dies there."""
+
+
+class FakeHost:
+    """One plugin object and the host it believes in.
+
+    `execute(kind, params)` carries out a deposit, withdrawal, plan, send or transfer and returns a step's members (hashes,
+    blockNumber); raising an exception makes the operation fail. Without it operations stay "awaiting_approval".
+    """
+
+    def __init__(
+        self,
+        plugin: type[Plugin],
+        *,
+        chain_id: int = 1337,
+        owner: str | None = None,
+        gateways: Mapping[str, str] | None = None,
+        store: dict[bytes, bytes] | None = None,
+        crypto: Crypto | None = None,
+        hub: HubPort | None = None,
+        layer1: Layer1 | None = None,
+        execute: Execute | None = None,
+        manifest: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.chain_id = chain_id
+        self.crypto: Crypto = crypto or PretendCrypto()
+        self.owner = owner or self.crypto.account("owner")[0]
+        self.gateways = dict(gateways or {})
+        self.store = {} if store is None else store
+        self.hub: HubPort = hub or FakeHub()
+        self.state: Any = None
+        self.revision = 0
+        self.is_ready = False
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.logs: list[dict[str, Any]] = []
+        self.operations: dict[str, dict[str, Any]] = {}
+        self.timers: dict[str, dict[str, Any]] = {}
+        self.watches: dict[str, dict[str, Any]] = {}
+        self.before_call: Callable[[str, dict[str, Any]], None] | None = None
+        self.after_call: Callable[[str, dict[str, Any]], None] | None = None
+        self.died = asyncio.Event()
+        self._manifest = manifest
+        self._layer1 = layer1
+        self._execute = execute
+        self._accounts = 0
+        self._changed = asyncio.Condition()
+        self._queues: dict[str, asyncio.Queue[dict[str, Any]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        to_plugin, to_host = memory.MemoryPipe(), memory.MemoryPipe()
+        self._pipes = (to_plugin, to_host)
+        self.plugin = plugin()
+        self._session = Session(self.plugin, to_plugin.lines(), to_host)
+        self._peer = Peer(to_host.lines(), to_plugin, self._handle)
+
+    async def start(self, restored: Any = False) -> list[dict[str, Any]]:
+        """Start the plugin and connect its hub; return the actions it declares."""
+        self._spawn(self._guard(self._session.run()))
+        self._spawn(self._guard(self._peer.serve()))
+        rows = [
+            {"name": name, "chain": self.chain_id, "address": place, "since": 0}
+            for name, place in self.gateways.items()
+        ]
+        info = {"chainId": hex(self.chain_id), "owner": self.owner, "gateways": rows, "accounts": []}
+        answer = await self._peer.request("start", info | {"restored": restored})
+        await self.hub.connect(lambda event: self._deliver("hub", event))
+        actions: list[dict[str, Any]] = answer["actions"]
+        return actions
+
+    async def invoke(
+        self, action: str, *, origin: str = "https://dapp.test", key: str | None = None, **params: Any
+    ) -> Any:
+        """Invoke an action with wire or Python values; raises HostError with the plugin's code and message."""
+        shown = {name: _wire(value) for name, value in params.items()}
+        request = {
+            "call": f"call-{len(self.calls)}",
+            "action": action,
+            "params": shown,
+            "origin": origin,
+            "deadline": 0,
+        }
+        if key is not None:
+            request["idempotencyKey"] = key
+        return await self._peer.request("invoke", request)
+
+    async def ask(self, method: str, params: dict[str, Any] | None = None) -> Any:
+        """Send the plugin any other request: getLayer2State, block, lock, …"""
+        return await self._peer.request(method, params or {})
+
+    async def until(self, condition: Callable[[], bool], timeout: float = 10) -> None:
+        """Wait until something the plugin said makes `condition` true. Raises TimeoutError."""
+        async with asyncio.timeout(timeout), self._changed:
+            await self._changed.wait_for(condition)
+
+    async def poll_layer1(self, upto: int, since: int = 0) -> None:
+        """Deliver to every log watch what the node has between its cursor and `upto`, and wait until it is taken."""
+        if self._layer1 is None:
+            raise RuntimeError("this host has no L1")
+        for name, watch in list(self.watches.items()):
+            begin = max(int(watch.get("cursor", since)), since)
+            if "logs" not in watch or begin > upto:
+                continue
+            query = dict(watch["logs"]) | {"fromBlock": hex(begin), "toBlock": hex(upto)}
+            logs = await self._layer1("eth_getLogs", [query])
+            watch["cursor"] = upto + 1
+            if logs:
+                await self._peer.request("logs", {"watch": name, "logs": logs, "removed": False})
+
+    async def fire(self, timer: str, *, missed: bool = False) -> None:
+        """Fire a timer of `schedule`, whatever its moment."""
+        row = self.timers.pop(timer)
+        await self._peer.request("scheduled", {"id": timer, "data": row.get("data"), "missed": missed})
+
+    async def stop(self) -> None:
+        """Stop the plugin as the proxy does, then end."""
+        with contextlib.suppress(ChannelClosed):
+            await self._peer.request("stop", {})
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End at once: what the plugin has not written is lost."""
+        self.died.set()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.hub.close()
+
+    async def _handle(self, method: str, params: dict[str, Any]) -> Any:
+        if self.died.is_set():
+            await asyncio.Event().wait()  # a dead process gets no answers
+        self.calls.append((method, params))
+        self._maybe_die(self.before_call, method, params)
+        answer = await self._serve(method, params)
+        self._maybe_die(self.after_call, method, params)
+        async with self._changed:
+            self._changed.notify_all()
+        return answer
+
+    def _maybe_die(
+        self, check: Callable[[str, dict[str, Any]], None] | None, method: str, params: dict[str, Any]
+    ) -> None:
+        if check is None:
+            return
+        try:
+            check(method, params)
+        except Killed:
+            self.died.set()
+            self._pipes[0].close()
+            self._pipes[1].close()
+            raise asyncio.CancelledError from None
+
+    async def _serve(self, method: str, params: dict[str, Any]) -> Any:
+        if method in MONEY:
+            return self._operation(method, params)
+        name = "_on_" + method.replace(".", "_").lower()
+        service = getattr(self, name, None)
+        if service is None:
+            raise Failure({"code": -32601, "message": f"no host method {method}"})
+        return await service(params)
+
+    async def _on_getaccount(self, params: dict[str, Any]) -> Any:
+        index = params.get("index")
+        if index is None:
+            index = self._accounts
+        self._accounts = max(self._accounts, index + 1)
+        return self._account(f"m/7002'/0'/0'/{index}'")
+
+    async def _on_derive(self, params: dict[str, Any]) -> Any:
+        return self._account(f"m/7002'/0'/0'/{params['path']}")
+
+    async def _on_sign(self, params: dict[str, Any]) -> Any:
+        path = str(params["account"])
+        if path != "owner" and not self.is_ready:
+            raise Failure({"code": 4100, "message": "own keys sign after ready"})
+        return {"signature": self.crypto.sign(path, _content(params))}
+
+    async def _on_recover(self, params: dict[str, Any]) -> Any:
+        if "items" in params:
+            return {"items": [await self._on_recover(item) for item in params["items"]]}
+        address = self.crypto.recover(_content(params), str(params["signature"]))
+        if address is None:
+            raise Failure({"code": -32602, "message": "signature: 65 bytes with a low s, of somebody"})
+        return {"address": address}
+
+    async def _on_hash(self, params: dict[str, Any]) -> Any:
+        if "items" in params:
+            return {"items": [await self._on_hash(item) for item in params["items"]]}
+        return {"digest": self.crypto.hash({name: value for name, value in params.items() if name != "call"})}
+
+    async def _on_persist(self, params: dict[str, Any]) -> Any:
+        return memory.persist(self.store, params)
+
+    async def _on_load(self, params: dict[str, Any]) -> Any:
+        return memory.load(self.store, params)
+
+    async def _on_updatelayer2state(self, params: dict[str, Any]) -> Any:
+        patched = merge_patch(self.state, params["patch"]) if "patch" in params else params["state"]
+        self.state = patched
+        self.revision += 1
+        return {"revision": hex(self.revision)}
+
+    async def _on_ready(self, _params: dict[str, Any]) -> Any:
+        self.is_ready = True
+        return {}
+
+    async def _on_layer1_request(self, params: dict[str, Any]) -> Any:
+        granted = None if self._manifest is None else self._manifest["permissions"].get("layer1", [])
+        if granted is not None and params["method"] not in granted:
+            raise Failure({"code": 4100, "message": f"{params['method']} is not in the manifest"})
+        if self._layer1 is None:
+            raise Failure({"code": 4900, "message": "this host has no L1"})
+        return await self._layer1(params["method"], params["params"])
+
+    async def _on_layer1_watch(self, params: dict[str, Any]) -> Any:
+        cursor = {"cursor": int(params["from"], 16)} if "from" in params else {}
+        self.watches[params["name"]] = params | cursor
+        return {}
+
+    async def _on_layer1_unwatch(self, params: dict[str, Any]) -> Any:
+        self.watches.pop(params["name"], None)
+        return {}
+
+    async def _on_hub_send(self, params: dict[str, Any]) -> Any:
+        try:
+            await self.hub.send(params["text"])
+        except ConnectionError as error:
+            raise Failure({"code": -32005, "message": str(error)}) from None
+        return {}
+
+    async def _on_schedule(self, params: dict[str, Any]) -> Any:
+        if params.get("cancel"):
+            self.timers.pop(params["id"], None)
+        else:
+            self.timers[params["id"]] = params
+        return {}
+
+    async def _on_log(self, params: dict[str, Any]) -> Any:
+        self.logs.append(params)
+
+    def _account(self, path: str) -> dict[str, Any]:
+        address, public_key = self.crypto.account(path)
+        return {"address": address, "publicKey": public_key, "path": path}
+
+    def _operation(self, kind: str, params: dict[str, Any]) -> dict[str, Any]:
+        self._must_be_listed(kind, params)
+        number = f"op-{len(self.operations) + 1}"
+        step = {name: params.get(name) for name in ("gateway", "function", "args", "value")} | {"status": "pending"}
+        self.operations[number] = {"id": number, "kind": kind, "status": "awaiting_approval", "steps": [step]}
+        if self._execute is not None:
+            self._spawn(self._carry_out(number, kind, params))
+        return {"operation": number}
+
+    async def _carry_out(self, number: str, kind: str, params: dict[str, Any]) -> None:
+        assert self._execute is not None  # noqa: S101 - the caller checked
+        try:
+            outcome: dict[str, Any] = {"status": "confirmed"} | await self._execute(kind, params)
+            status: dict[str, Any] = {"status": "done"}
+        except Exception as error:  # noqa: BLE001 - whatever the test raised is the reason the operation failed
+            outcome, status = {"status": "reverted"}, {"status": "failed", "error": str(error)}
+        step = self.operations[number]["steps"][0] | outcome
+        self.operations[number] |= status | {"steps": [step]}
+        self._deliver("operation", self.operations[number])
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _must_be_listed(self, kind: str, params: dict[str, Any]) -> None:
+        if self._manifest is None or kind in ("plan", "transfer"):
+            return
+        listed = self._manifest["gateway"][0].get({"send": "dispute"}.get(kind, kind), [])
+        if params.get("function") not in [None, *listed]:
+            raise Failure({"code": 4100, "message": f"{params['function']} is no {kind} function of the manifest"})
+
+    def _deliver(self, kind: str, params: dict[str, Any]) -> None:
+        if kind not in self._queues:
+            self._queues[kind] = asyncio.Queue()
+            self._spawn(self._guard(self._pump(kind)))
+        self._queues[kind].put_nowait(params)
+
+    async def _pump(self, kind: str) -> None:
+        while True:
+            await self._peer.request(kind, await self._queues[kind].get())
+
+    async def _guard(self, work: Awaitable[None]) -> None:
+        with contextlib.suppress(ChannelClosed):
+            await work
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        async def run() -> None:
+            await work
+
+        task = asyncio.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _content(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: params[name] for name in ("typedData", "message", "digest") if name in params}
+
+
+def _wire(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return hex(value)
+    if isinstance(value, bytes):
+        return "0x" + value.hex()
+    return value

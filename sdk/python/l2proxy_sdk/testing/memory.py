@@ -1,0 +1,70 @@
+"""The fake host's services over plain memory: the store, the channel's two ends."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+
+class MemoryPipe:
+    """Lines from one end to the other."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    def write(self, line: bytes) -> None:
+        """Queue a line."""
+        self._queue.put_nowait(line)
+
+    async def drain(self) -> None:
+        """Let the other end run."""
+        await asyncio.sleep(0)
+
+    def close(self) -> None:
+        """End of file for the reader."""
+        self._queue.put_nowait(None)
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Yield what was written until closed."""
+        while (line := await self._queue.get()) is not None:
+            yield line
+
+
+def persist(items: dict[bytes, bytes], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Apply a `persist` to a store."""
+    put = {to_bytes(key): to_bytes(value) for key, value in (params.get("put") or {}).items()}
+    delete = [to_bytes(key) for key in params.get("delete") or []]
+    items.update(put)
+    for key in delete:
+        items.pop(key, None)
+    return {}
+
+
+def load(items: Mapping[bytes, bytes], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer a `load`."""
+    if "keys" in params:
+        return {"items": [[key, _value(items.get(to_bytes(key)))] for key in params["keys"]]}
+    prefix = to_bytes(params.get("prefix", ""))
+    start, end = to_bytes(params.get("start", "")), params.get("end")
+    found = sorted(
+        key for key in items if key.startswith(prefix) and key >= start and (end is None or key < to_bytes(end))
+    )
+    if params.get("reverse"):
+        found.reverse()
+    return {"items": [[_value(key), _value(items[key])] for key in found[: params.get("limit")]]}
+
+
+def to_bytes(wire: Any) -> bytes:
+    """Return the bytes of a wire key or value."""
+    return base64.b64decode(wire["base64"]) if isinstance(wire, Mapping) else str(wire).encode()
+
+
+def _value(raw: bytes | None) -> Any:
+    if raw is None:
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(raw).decode()}
