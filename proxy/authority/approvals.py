@@ -191,6 +191,12 @@ class Approvals:
         self._slots.refused(opened.question)
         self._settle(opened, Refused("the owner said no"))
 
+    def settle_connected(self, origin: Origin) -> None:
+        """Take a connect question off the queue: the owner connected the page by a command."""
+        for opened in self.list():
+            if opened.question.kind == "connect" and opened.question.origin == origin:
+                self._settle(opened, Withdrawn("the owner connected this page"))
+
     # -- taking back
 
     def withdraw(self, error: RpcError, which: Callable[[Question], bool]) -> None:

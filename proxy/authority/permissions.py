@@ -55,7 +55,7 @@ class Permissions:
     def disconnect(self, origin: Origin) -> bool:
         """Take everything from `origin`; tell whether it had anything."""
         name = str(origin)
-        if name not in self._sites and name not in self._held:
+        if not self.knows(origin):
             return False
         batch = Batch()
         batch.delete(self._sites_space, name.encode())
@@ -65,6 +65,10 @@ class Permissions:
         self._held.pop(name, None)
         self._tell(origin)
         return True
+
+    def knows(self, origin: Origin) -> bool:
+        """Tell whether `origin` is a connected page or holds anything."""
+        return str(origin) in self._sites or str(origin) in self._held
 
     def sites(self) -> list[tuple[str, int]]:
         """Return the connected pages with the unix second since when."""
@@ -160,23 +164,16 @@ class Permissions:
 
     def revoke(self, origin: Origin, capability: str | None = None, plugin: str | None = None) -> bool:
         """Take a capability (None: every one), of one plugin or of all; tell whether anything was held."""
-        if capability is not None and capability not in CAPABILITIES:
-            raise ValueError(f"{capability} is no capability; there are {', '.join(CAPABILITIES)}")
-        held = self.holdings(origin)
-        accounts, invoke, state = held.accounts, dict(held.invoke), held.state
-        if capability in (None, ETH_ACCOUNTS) and plugin is None:
-            accounts = ()
-        if capability in (None, L2_INVOKE):
-            invoke = {name: value for name, value in invoke.items() if plugin not in (None, name)}
-        if capability in (None, L2_GET_STATE):
-            state = tuple(name for name in state if plugin not in (None, name))
-        left = Holdings(accounts, invoke, state)
-        if (left.accounts, left.invoke, left.state) == (held.accounts, held.invoke, held.state):
+        if not self.holds(origin, capability, plugin):
             return False
-        stamps = {name: stamp for name, stamp in held.stamps.items() if name in left.capabilities()}
-        self._write(origin, msgspec.structs.replace(left, stamps=stamps), connect=False)
+        self._write(origin, _without(self.holdings(origin), capability, plugin), connect=False)
         self._tell(origin)
         return True
+
+    def holds(self, origin: Origin, capability: str | None = None, plugin: str | None = None) -> bool:
+        """Tell whether there is anything that `revoke` with the same arguments would take."""
+        held = self.holdings(origin)
+        return _without(held, capability, plugin) != held
 
     def drop_plugin(self, plugin: str) -> None:
         """Take from every origin what it holds for a plugin that is removed."""
@@ -225,6 +222,21 @@ class Permissions:
 
 
 _NOTHING = Holdings()
+
+
+def _without(held: Holdings, capability: str | None, plugin: str | None) -> Holdings:
+    if capability is not None and capability not in CAPABILITIES:
+        raise ValueError(f"{capability} is no capability; there are {', '.join(CAPABILITIES)}")
+    accounts, invoke, state = held.accounts, held.invoke, held.state
+    if capability in (None, ETH_ACCOUNTS) and plugin is None:
+        accounts = ()
+    if capability in (None, L2_INVOKE):
+        invoke = {name: value for name, value in invoke.items() if plugin not in (None, name)}
+    if capability in (None, L2_GET_STATE):
+        state = tuple(name for name in state if plugin not in (None, name))
+    left = Holdings(accounts, invoke, state)
+    stamps = {name: stamp for name, stamp in held.stamps.items() if name in left.capabilities()}
+    return msgspec.structs.replace(left, stamps=stamps)
 
 
 def _read(value: bytes) -> Holdings:

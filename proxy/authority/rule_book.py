@@ -66,7 +66,7 @@ class RuleBook:
     def attest(self, text: str) -> str:
         """Put the rules of `text` in force, in place of those before; return the digest. Raises `RuleError`."""
         rules = parse_rules(text)
-        copy = _Copy(text, "0x" + hashlib.sha256(text.encode()).hexdigest(), int(self._clock()))
+        copy = _Copy(text, text_digest(text), int(self._clock()))
         self._space.write({_COPY: msgspec.json.encode(copy)})
         self._copy, self._rules = copy, rules
         return copy.digest
@@ -107,3 +107,8 @@ class RuleBook:
         if rule.max_count is not None and count >= rule.max_count:
             return True
         return rule.period is not None and rule.most is not None and total + (cost(question) or 0) > rule.most
+
+
+def text_digest(text: str) -> str:
+    """Return `0x` + SHA-256 of a rule file's text: what the owner attests."""
+    return "0x" + hashlib.sha256(text.encode()).hexdigest()

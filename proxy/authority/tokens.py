@@ -53,10 +53,7 @@ class Tokens:
 
     def new(self, name: str, origin: str | None = None, expires_in: int | None = None) -> str:
         """Make a token and return its text, which is kept nowhere. `expires_in`: seconds from now (None: no end)."""
-        if NAME.fullmatch(name) is None:
-            raise TokenError(f"{name!r} is no name for a token: it has 1 to 64 of A-Z a-z 0-9 . _ -")
-        if self.alive(name):
-            raise TokenError(f"there is a token {name} already; `l2proxy token revoke {name}` takes it back")
+        self.check_new(name)
         now = self._now()
         text = secrets.token_urlsafe(32)
         token = Token(name, _digest(text), int(now), origin, None if expires_in is None else int(now) + expires_in)
@@ -66,6 +63,18 @@ class Tokens:
             self._forget(old)
         self._by_name[name] = self._by_digest[token.digest] = token
         return text
+
+    def check_new(self, name: str) -> None:
+        """Raise `TokenError` if no token of this name can be made."""
+        if NAME.fullmatch(name) is None:
+            raise TokenError(f"{name!r} is no name for a token: it has 1 to 64 of A-Z a-z 0-9 . _ -")
+        if self.alive(name):
+            raise TokenError(f"there is a token {name} already; `l2proxy token revoke {name}` takes it back")
+
+    def check_known(self, name: str) -> None:
+        """Raise `TokenError` if there is no token of this name."""
+        if name not in self._by_name:
+            raise TokenError(f"there is no token {name}; `l2proxy token list` shows all")
 
     def verify(self, text: str) -> TokenIdentity | None:
         """Return whom `text` speaks for, None if it is no token in force."""
@@ -87,9 +96,8 @@ class Tokens:
 
     def revoke(self, name: str) -> None:
         """Take a token back, at once; raise `TokenError` if there is none."""
-        token = self._by_name.get(name)
-        if token is None:
-            raise TokenError(f"there is no token {name}; `l2proxy token list` shows all")
+        self.check_known(name)
+        token = self._by_name[name]
         self._space.write(delete=[name.encode()])
         self._forget(token)
         for callback in self._revoked:
