@@ -17,7 +17,7 @@ from proxy.upstream.embedded import CHAIN_ID
 from proxy.upstream.embedded.errors import invalid_params, refused
 from proxy.upstream.embedded.evm import MAX_INITCODE_SIZE, least_gas
 from proxy.upstream.embedded.wire import data
-from proxy.upstream.embedded.wire_transaction import ACCESS_LIST, DYNAMIC_FEE, LEGACY, SET_CODE, transaction_type
+from proxy.upstream.embedded.wire_transaction import ACCESS_LIST, DYNAMIC_FEE, LEGACY, SET_CODE
 
 _SERVED_TYPES = (LEGACY, ACCESS_LIST, DYNAMIC_FEE, SET_CODE)
 

@@ -10,9 +10,11 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import stat
 import sys
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,30 +64,51 @@ async def run(options: Options) -> None:
     """Serve until a signal comes or the socket goes. Raises StartError."""
     check_directory(options.socket.parent)
     await _expect_free(options.socket)
-    listener = bind_private(options.socket)
-    born = options.socket.stat()
-    pid_file(options.socket).write_text(f"{os.getpid()}\n")
+    listener, born = _bind(options.socket)
     server = Server(Node(options.fund))
-    try:
+    async with AsyncExitStack() as closing:
+        closing.callback(_clear, options.socket, born)
+        closing.push_async_callback(server.close)
         await server.open_socket(listener)
-        port = None if options.port is None else await server.open_http(options.port)
+        port = None if options.port is None else await _open_http(server, options.port, closing)
         await _announce(server, options, port)
         await _until_ended(options.socket, born)
-    finally:
-        await server.close()
-        _clear(options.socket, born)
+
+
+def _bind(path: Path) -> tuple[socket.socket, os.stat_result]:
+    """Bind the socket and write the pid file; returns what tells this socket from a later one at the same path."""
+    try:
+        listener = bind_private(path)
+        pid_file(path).write_text(f"{os.getpid()}\n")
+        return listener, path.stat()
+    except OSError as error:
+        raise StartError(f"{path} cannot be served: {error.strerror or error}") from None
+
+
+async def _open_http(server: Server, port: int, closing: AsyncExitStack) -> int:
+    # Imported here because aiohttp takes long and few ask for this door.
+    from proxy.upstream.embedded.http_door import open_http
+
+    try:
+        runner, taken = await open_http(server.ask, port)
+    except OSError as error:
+        raise StartError(f"port {port} on 127.0.0.1 cannot be served: {error.strerror}; choose another, or 0") from None
+    closing.push_async_callback(runner.cleanup)
+    return taken
 
 
 async def _expect_free(path: Path) -> None:
     """Remove a socket nobody listens on; refuse to replace one that somebody does."""
     try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise StartError(f"{path} exists and is no socket; move it away")
         _, writer = await asyncio.open_unix_connection(path)
     except FileNotFoundError:
         return
     except ConnectionRefusedError:
         os.unlink(path)
     except OSError as error:
-        raise StartError(f"{path} exists and is not a socket of this user: {error.strerror}") from None
+        raise StartError(f"{path} cannot be tried: {error.strerror}") from None
     else:
         writer.close()
         raise StartError(f"another process already serves {path}")

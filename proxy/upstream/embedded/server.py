@@ -1,7 +1,7 @@
-"""The doors of the embedded L1: a unix socket, and HTTP POST on loopback where asked for.
+"""The socket of the embedded L1, and the way of every request to the node.
 
 Bytes come in on the event loop and go to one worker thread, so a long call delays other calls but never the loop; each connection is
-answered in the order it asked. Must never answer a peer of another user, nor a web page.
+answered in the order it asked. Must never answer a peer of another user.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
-from aiohttp import web
-
 from proxy.upstream.embedded.dispatch import answer, failed
 from proxy.upstream.embedded.errors import PARSE, NodeError
-from proxy.upstream.embedded.json_stream import MAX_BYTES, JsonStream, StreamError
+from proxy.upstream.embedded.json_stream import JsonStream, StreamError
 from proxy.upstream.embedded.node import Node
 from proxy.upstream.embedded.unix_socket import peer
 
@@ -27,14 +25,13 @@ _log = logging.getLogger(__name__)
 
 
 class Server:
-    """Answers for one node on a unix socket and, after `open_http`, over HTTP."""
+    """Answers for one node on a unix socket, and through `ask` for whoever else has a door."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="node")
         self._connections: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
-        self._http: web.AppRunner | None = None
 
     async def ask(self, raw: bytes) -> bytes | None:
         """Answer one JSON value, after all that was asked before."""
@@ -44,24 +41,12 @@ class Server:
         """Serve a bound unix socket."""
         self._listener = await asyncio.start_unix_server(self._accept, sock=listener)
 
-    async def open_http(self, port: int) -> int:
-        """Serve HTTP POST on 127.0.0.1; port 0 takes a free one. Returns the port."""
-        application = web.Application(client_max_size=MAX_BYTES)
-        application.router.add_post("/", self._post)
-        self._http = web.AppRunner(application, access_log=None)
-        await self._http.setup()
-        listener = socket.create_server(("127.0.0.1", port))
-        await web.SockSite(self._http, listener).start()
-        return int(listener.getsockname()[1])
-
     async def close(self) -> None:
-        """Close doors and connections; what the worker runs is not waited for."""
+        """Close the socket and its connections; what the worker runs is not waited for."""
         if self._listener is not None:
             self._listener.close()
         for task in self._connections:
             task.cancel()
-        if self._http is not None:
-            await self._http.cleanup()
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -90,14 +75,3 @@ class Server:
         if response is not None:
             writer.write(response + b"\n")
             await writer.drain()
-
-    async def _post(self, request: web.Request) -> web.Response:
-        # Pages may not ask: they send an Origin, or reach us by a name that is not loopback, or cannot set the content type.
-        if "Origin" in request.headers or request.url.host not in ("127.0.0.1", "localhost"):
-            raise web.HTTPForbidden(text="this node answers programs on this machine, not web pages")
-        if request.content_type != "application/json":
-            raise web.HTTPUnsupportedMediaType(text="send content-type: application/json")
-        response = await self.ask(await request.read())
-        if response is None:
-            return web.Response(status=204)
-        return web.Response(body=response, content_type="application/json")

@@ -13,7 +13,6 @@ import aiohttp
 import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-
 from eth_utils.address import to_checksum_address
 
 from proxy.upstream.embedded import CHAIN_ID
@@ -40,7 +39,7 @@ class Rpc:
 
     async def ask(self, method: str, *params: object) -> Response:
         response: Response = await self.exchange({"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)})
-        assert response["id"] == 1 and response["jsonrpc"] == "2.0"
+        assert (response["id"], response["jsonrpc"]) == (1, "2.0")
         return response
 
     async def result(self, method: str, *params: object) -> Any:
@@ -58,7 +57,7 @@ class Rpc:
         """Send a signed transaction and return its receipt; anvil mines a moment after it has answered."""
         sent = await self.result("eth_sendRawTransaction", raw)
         async with asyncio.timeout(10):
-            while (receipt := await self.result("eth_getTransactionReceipt", sent)) is None:
+            while (receipt := await self.result("eth_getTransactionReceipt", sent)) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         found: dict[str, Any] = receipt
         return found
@@ -126,7 +125,7 @@ def probe() -> Probe:
     return Probe(**json.loads((Path(__file__).parent / "Probe.json").read_text()))
 
 
-def sign(account: LocalAccount = OWNER, **fields: Any) -> str:
+def sign(account: LocalAccount = OWNER, /, **fields: Any) -> str:
     """Sign a transaction of type 2 unless gasPrice is named; returns raw data."""
     base: dict[str, Any] = {"chainId": CHAIN_ID, "value": 0, "gas": 21_000, "data": b""} | fields
     if "gasPrice" not in base:

@@ -130,7 +130,7 @@ def spoiled(position: int, change: Any) -> str:
     raw = bytes.fromhex(sign(nonce=0, to=SOMEBODY, value=1, gasPrice=2 * GWEI)[2:])
     fields = rlp.decode(raw)
     fields[position] = change(int.from_bytes(fields[position], "big"))
-    return "0x" + rlp.encode(fields).hex()
+    return "0x" + bytes(rlp.encode(fields)).hex()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -94,7 +95,7 @@ async def test_time_jumps_and_stands(rpc: Rpc) -> None:
 async def test_many_blocks_at_an_interval(rpc: Rpc) -> None:
     await rpc.result("anvil_mine", "0x4", "0x3c")
     times = [await number(rpc, hex(n), "timestamp") for n in range(1, 5)]
-    assert [b - a for a, b in zip(times, times[1:], strict=False)] == [60, 60, 60]
+    assert [b - a for a, b in pairwise(times)] == [60, 60, 60]
     assert (await rpc.error("hardhat_mine", "0x989680"))["code"] == -32602
 
 

@@ -120,9 +120,31 @@ JSON = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["from", "to", "gas", "gasPrice", "maxFeePerGas", "maxPriorityFeePerGas", "value", "data", "input"]
-                + ["nonce", "accessList", "address", "storageKeys", "topics", "fromBlock", "toBlock", "blockHash"]
-                + ["blockNumber", "balance", "code", "state", "stateDiff", "timestamp", OWNER.address]
+                [
+                    "from",
+                    "to",
+                    "gas",
+                    "gasPrice",
+                    "maxFeePerGas",
+                    "maxPriorityFeePerGas",
+                    "value",
+                    "data",
+                    "input",
+                    "nonce",
+                    "accessList",
+                    "address",
+                    "storageKeys",
+                    "topics",
+                    "fromBlock",
+                    "toBlock",
+                    "blockHash",
+                    "blockNumber",
+                    "balance",
+                    "code",
+                    "state",
+                    "stateDiff",
+                    "timestamp",
+                ]
             ),
             inner,
             max_size=4,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.upstream.embedded.node import Node
-from tests.upstream.embedded.conftest import FUND, OTHER, OWNER, Probe, Rpc, asking, sign
+from tests.upstream.embedded.conftest import FUND, OTHER, OWNER, Probe, asking, sign
 
 World = tuple[Node, list[dict[str, Any]], list[str]]
 
