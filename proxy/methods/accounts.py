@@ -117,7 +117,7 @@ class Accounts:
             nonce=request.nonce,
             access_list=request.access_list,
         )
-        replaces = None if request.nonce is None else self._transactions.replaces(request.sender, request.nonce)
+        replaces = None if request.nonce is None else self._transactions.held(request.sender, request.nonce)
         has_code = not request.data or request.to is None or await self._has_code(request.to)
         await self._approvals.ask(transaction_question(prepared, replaces, has_code, context, check))
         check()

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from middleware.amounts import ether
 from middleware.questions import digest_of
-from proxy.wallet.amounts import ether
 
 AccessList = tuple[tuple[str, tuple[str, ...]], ...]
 

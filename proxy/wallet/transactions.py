@@ -13,9 +13,9 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from middleware.errors import Disconnected, InvalidParams, RpcError
+from middleware.amounts import ether
+from middleware.errors import Disconnected, InvalidParams, Refused, RpcError
 from proxy.storage import Batch
-from proxy.wallet.amounts import ether
 from proxy.wallet.fees import Wanted, bound_gas, fees_and_balance
 from proxy.wallet.l1_port import L1
 from proxy.wallet.ledger import DAPP, Ledger, Signed
@@ -32,11 +32,11 @@ class Signer(Protocol):
         """Return the signed bytes; raise `Unauthorized` while locked."""
 
 
-class Expired(RpcError):
-    """The approval came too late: what was prepared is not valid any more."""
+class Expired(Refused):
+    """4001: the approval came too late; what was prepared is not valid any more."""
 
     def __init__(self) -> None:
-        super().__init__(4001, "the approved transaction is not valid any more; ask again", {"reason": "expired"})
+        super().__init__("the approved transaction was not sent in time and is not valid any more; ask again")
 
 
 class Transactions:
@@ -158,9 +158,19 @@ class Transactions:
         """Return the account's number of transactions at `block` (a tag or quantity)."""
         return int(await self._l1.call("eth_getTransactionCount", sender, block), 16)
 
-    def replaces(self, sender: str, nonce: int) -> Signed | None:
+    def held(self, sender: str, nonce: int) -> Signed | None:
         """Return the transaction of ours that holds a nonce."""
         return self._ledger.at(sender, nonce)
+
+    async def estimate(self, prepared: Prepared) -> int:
+        """Return the gas the transaction would need now. Raise the node's error if it would revert."""
+        call = _call(prepared.sender, prepared.to, prepared.value, prepared.data, prepared.access_list)
+        return int(await self._l1.call("eth_estimateGas", call), 16)
+
+    @staticmethod
+    def restore(fields: dict[str, Any]) -> Prepared:
+        """Return what `Prepared.to_json` wrote."""
+        return Prepared.from_json(fields)
 
     def release(self, sender: str, nonce: int, batch: Batch) -> None:
         """Free a nonce in a batch, for a transaction that is final or was never taken."""

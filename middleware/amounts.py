@@ -1,4 +1,4 @@
-"""Amounts as people read them. Exact: no digit is rounded away."""
+"""Amounts as people read them, for questions, tables and errors. Exact: no digit is rounded away. No I/O, nothing of `proxy`."""
 
 from __future__ import annotations
 

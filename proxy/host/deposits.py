@@ -1,0 +1,127 @@
+"""What a plugin's owner has locked on L1: `l2_getDeposits`, computed by the proxy and never told by the plugin.
+
+Two sources, never mixed (hardening.md 26). "events": what the approved gateway's events claim, as the manifest names them.
+"operations": what the proxy itself paid in, less what provably came back; no event can hide it. `locked` counts what is
+confirmed, `pending` what is on its way. All amounts in the asset's smallest unit.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxy.host.gateway_events import GatewayEvents, Moved
+from proxy.host.installed import Gateway, InstalledPlugin
+from proxy.host.operation_records import ETH, Operation, Step
+
+Key = tuple[str, str]
+"""(gateway's name, asset)"""
+
+
+@dataclass
+class Entry:
+    """One row of the answer while it is added up."""
+
+    locked: int = 0
+    pending: int = 0
+    deposits: list[dict[str, Any]] = field(default_factory=list)
+
+    def shown(self, key: Key, source: str) -> dict[str, Any]:
+        """Return the row."""
+        gateway, asset = key
+        return {
+            "gateway": gateway,
+            "asset": asset,
+            "source": source,
+            "locked": hex(max(self.locked, 0)),
+            "pending": hex(self.pending),
+            "deposits": self.deposits,
+        }
+
+
+class Deposits:
+    """Reckons what is locked. `records_of` returns a plugin's operations."""
+
+    def __init__(self, events: GatewayEvents, records_of: Callable[[str], list[Operation]]) -> None:
+        self._events = events
+        self._records_of = records_of
+
+    async def of(self, plugin: InstalledPlugin) -> list[dict[str, Any]]:
+        """Return the rows for a plugin: by events where the manifest names them, by operations where there are any.
+
+        Raise `Disconnected` when the chain cannot be asked.
+        """
+        rows = []
+        for gateway in plugin.gateways:
+            if gateway.locked is not None:
+                rows += await self._by_events(gateway, plugin.owner)
+        return rows + self._by_operations(plugin)
+
+    async def _by_events(self, gateway: Gateway, owner: str) -> list[dict[str, Any]]:
+        entries: defaultdict[Key, Entry] = defaultdict(Entry)
+        if gateway.locked is not None and gateway.locked.asset is None:
+            entries[gateway.name, ETH] = Entry()  # nothing locked is an answer too
+        for moved in await self._events.of(gateway, owner):
+            entry = entries[gateway.name, moved.asset]
+            if moved.released:
+                entry.locked -= moved.amount if moved.confirmed else 0
+                continue
+            if moved.confirmed:
+                entry.locked += moved.amount
+            else:
+                entry.pending += moved.amount
+            entry.deposits.append(_event_row(moved))
+        return [entry.shown(key, "events") for key, entry in entries.items()]
+
+    def _by_operations(self, plugin: InstalledPlugin) -> list[dict[str, Any]]:
+        entries: defaultdict[Key, Entry] = defaultdict(Entry)
+        for operation in self._records_of(plugin.id):
+            for step in operation.steps:
+                if step.is_allowance:
+                    continue
+                if operation.kind == "deposit":
+                    _add(entries[step.gateway, step.asset], operation, step)
+                elif step.status == "confirmed" and step.returned is not None:
+                    entries[step.gateway, ETH].locked -= step.returned - step.value
+        return [entry.shown(key, "operations") for key, entry in entries.items() if entry.deposits]
+
+
+def locked_by_operations(operations: Iterable[Operation]) -> bool:
+    """Tell whether operations paid in more than provably came back, or are about to (hardening.md 26)."""
+    paid, back = 0, 0
+    for operation in operations:
+        for step in operation.steps:
+            if operation.kind == "deposit" and not step.is_allowance and step.status not in ("reverted", "dropped"):
+                paid += step.amount if step.hashes else 0
+            elif step.status == "confirmed" and step.returned is not None:
+                back += step.returned
+    return paid > back
+
+
+def _add(entry: Entry, operation: Operation, step: Step) -> None:
+    if step.status == "confirmed":
+        entry.locked += step.amount
+    elif step.status in ("submitted", "mined") or (step.hashes and not operation.over):
+        entry.pending += step.amount
+    else:
+        return
+    entry.deposits.append(
+        {
+            "hash": step.hashes[-1],
+            "block": None if step.block is None else hex(step.block),
+            "amount": hex(step.amount),
+            "confirmed": step.status == "confirmed",
+        }
+    )
+
+
+def _event_row(moved: Moved) -> dict[str, Any]:
+    return {
+        "hash": moved.hash,
+        "logIndex": hex(moved.log_index),
+        "block": hex(moved.block),
+        "amount": hex(moved.amount),
+        "confirmed": moved.confirmed,
+    }

@@ -1,0 +1,175 @@
+"""Events of a gateway that lock and release the owner's money, read from L1 as the manifest names them.
+
+Confirmed blocks are read once and remembered in memory; the newest ones are read again each time, so that a reorg needs no
+care. Logs that do not decode exactly are counted and left out. Sources: manifest `locked` and `released`, the ABI.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from eth_abi.abi import decode as abi_decode
+from eth_abi.exceptions import DecodingError
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+
+from middleware.errors import Disconnected, RpcError
+from proxy.host.abi_types import signature_type
+from proxy.host.gateway_abi import find_event
+from proxy.host.gateways import NodeCalls
+from proxy.host.installed import EventMap, Gateway
+from proxy.host.operation_records import ETH
+
+log = logging.getLogger("l2proxy.deposits")
+
+SPAN = 50_000  # blocks asked for at once; halved where the node says it is too many
+MAX_LOG = 64 * 1024  # bytes of one log's data that are decoded
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """One event: `amount` of `asset` (ETH or a checksummed token) locked, or released."""
+
+    released: bool
+    asset: str
+    amount: int
+    hash: str
+    log_index: int
+    block: int
+    confirmed: bool
+
+
+@dataclass
+class _Known:
+    """What confirmed blocks held, up to and including `until`."""
+
+    until: int
+    moved: list[Moved] = field(default_factory=list)
+
+
+class GatewayEvents:
+    """Reads the events of gateways. `confirmations` says how many blocks are final here."""
+
+    def __init__(self, l1: NodeCalls, confirmations: Callable[[], int]) -> None:
+        self._l1 = l1
+        self._confirmations = confirmations
+        self._known: dict[tuple[str, str, str], _Known] = {}
+
+    async def of(self, gateway: Gateway, owner: str) -> list[Moved]:
+        """Return the owner's events in the order of the chain. Raise `Disconnected`, or the node's error."""
+        head = int(await self._l1.call("eth_blockNumber"), 16)
+        final = head - self._confirmations() + 1
+        found: list[Moved] = []
+        for released, event in ((False, gateway.locked), (True, gateway.released)):
+            if event is not None:
+                found += await self._read(_Reader(gateway, event, owner, released), head, final)
+        return sorted(found, key=lambda moved: (moved.block, moved.log_index))
+
+    async def _read(self, reader: _Reader, head: int, final: int) -> list[Moved]:
+        known = self._known.setdefault(reader.key, _Known(reader.gateway.since - 1))
+        if known.until > head:  # the chain is another one (a developer's reset)
+            known.until, known.moved = reader.gateway.since - 1, []
+        rows = await self._logs(reader, known.until + 1, head)
+        fresh = [moved for row in rows if (moved := reader.read(row, final)) is not None]
+        kept = [moved for moved in fresh if moved.confirmed]
+        present = [*known.moved, *fresh]
+        if final > known.until:
+            known.until = final
+            known.moved = [*known.moved, *kept]
+        return present
+
+    async def _logs(self, reader: _Reader, start: int, end: int) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        span = SPAN
+        while start <= end:
+            until = min(start + span - 1, end)
+            request = reader.filter | {"fromBlock": hex(start), "toBlock": hex(until)}
+            try:
+                rows += await self._l1.call("eth_getLogs", request)
+            except Disconnected:
+                raise
+            except RpcError:
+                if span <= 16:
+                    raise
+                span //= 4  # most nodes bound the range or the number of logs
+                continue
+            start = until + 1
+        return rows
+
+
+class _Reader:
+    """Knows one event of one gateway for one owner."""
+
+    def __init__(self, gateway: Gateway, event: EventMap, owner: str, released: bool) -> None:
+        self.gateway, self._map, self._owner, self._released = gateway, event, owner, released
+        entry = find_event(gateway.abi, event.event)
+        if entry is None:
+            raise RuntimeError(f"gateway {gateway.name}: the ABI has no event {event.event}")
+        self._inputs: list[Mapping[str, Any]] = entry["inputs"]
+        types = ",".join(signature_type(declared) for declared in self._inputs)
+        self._topic = "0x" + bytes(keccak(text=f"{entry['name']}({types})")).hex()
+        self.key = (gateway.address, f"{event}", owner)
+
+    @property
+    def filter(self) -> dict[str, Any]:
+        """The filter of `eth_getLogs`, by owner where the owner is indexed."""
+        topics: list[str | None] = [self._topic]
+        for declared in self._inputs:
+            if declared.get("indexed"):
+                is_owner = declared["name"] == self._map.owner
+                topics.append("0x" + self._owner[2:].lower().rjust(64, "0") if is_owner else None)
+        while topics[-1] is None:
+            topics.pop()
+        return {"address": self.gateway.address, "topics": topics}
+
+    def read(self, row: Mapping[str, Any], final: int) -> Moved | None:
+        """Return what a log says, None for another owner's or one that does not decode."""
+        values = self._decoded(row)
+        if values is None:
+            log.warning(
+                "a log of gateway %s in block %s was left out: it does not decode",
+                self.gateway.name,
+                row["blockNumber"],
+            )
+            return None
+        if to_checksum_address(values[self._map.owner]) != self._owner:
+            return None
+        asset = ETH
+        if self._map.asset is not None:
+            token = to_checksum_address(values[self._map.asset])
+            asset = ETH if int(token, 16) == 0 else token
+        block = int(row["blockNumber"], 16)
+        return Moved(
+            self._released,
+            asset,
+            int(values[self._map.amount]),
+            row["transactionHash"],
+            int(row["logIndex"], 16),
+            block,
+            block <= final,
+        )
+
+    def _decoded(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
+        indexed = [declared for declared in self._inputs if declared.get("indexed")]
+        plain = [declared for declared in self._inputs if not declared.get("indexed")]
+        topics, data = row["topics"][1:], bytes.fromhex(row["data"][2:])
+        if len(topics) != len(indexed) or len(data) > MAX_LOG:
+            return None
+        try:
+            values = dict(
+                zip(
+                    (one["name"] for one in plain),
+                    abi_decode([signature_type(one) for one in plain], data),
+                    strict=True,
+                )
+            )
+            for declared, topic in zip(indexed, topics, strict=True):
+                kind = signature_type(declared)
+                if declared["name"] in (self._map.owner, self._map.amount, self._map.asset):
+                    values[declared["name"]] = abi_decode([kind], bytes.fromhex(topic[2:]))[0]
+        except (DecodingError, OverflowError, ValueError):
+            return None
+        return values
