@@ -97,8 +97,7 @@ class Server:
                 task.add_done_callback(serving.discard)
         finally:
             self._connections.discard(connection)
-            if connection.channel is not None and self._online.get(connection.channel) is connection:
-                del self._online[connection.channel]
+            self._forget(connection)
             await asyncio.gather(*serving, return_exceptions=True)
         return socket
 
@@ -145,6 +144,7 @@ class Server:
         return request.get("id"), handler, request["params"]
 
     async def _hello(self, connection: Connection, params: dict[str, Any]) -> dict[str, Any]:
+        self._forget(connection)  # it may greet anew, after its channel was closed and another opened
         connection.owner = _address(params, "owner")
         channel = await self._channel_now(connection.owner)
         session = params.get("session")
@@ -247,6 +247,11 @@ class Server:
             self._later(before.socket.close(code=4001, message=b"another connection of this channel"))
         connection.channel = channel
         self._online[channel] = connection
+
+    def _forget(self, connection: Connection) -> None:
+        if connection.channel is not None and self._online.get(connection.channel) is connection:
+            del self._online[connection.channel]
+        connection.channel = None
 
     def _push(self, connection: Connection, method: str, params: dict[str, Any]) -> None:
         self._later(connection.send({"method": method, "params": params}))

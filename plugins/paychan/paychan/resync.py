@@ -43,6 +43,10 @@ class Resync:
     async def adopt(self, record: Record, sync: dict[str, Any]) -> None:
         """Compare the hub's view with ours; freeze, adopt or agree."""
         desk = self._desk
+        if sync.get("channel") != record.channel:
+            desk.synced = False
+            desk.plugin.log.info("the hub has not seen the newest channel yet; it says so when it has")
+            return
         desk.frozen = await self._compare(record, sync.get("sent"))
         if desk.frozen is not None:
             desk.synced = False

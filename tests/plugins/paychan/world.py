@@ -204,10 +204,11 @@ class User:
         await self.host.until(lambda: self.state.get("status") == "open" and self.balance >= before + value)
 
     async def done(self) -> None:
-        """Wait until every operation has ended, then let the watch see its logs."""
+        """Wait until every operation has succeeded, then let the watch see its logs."""
         host = self.host
         assert host is not None
         await host.until(lambda: all(row["status"] in ("done", "failed") for row in host.operations.values()))
+        assert all(row["status"] == "done" for row in host.operations.values()), host.operations
         await host.poll_layer1(await self.world.head())
 
     async def l1_balance(self) -> int:
@@ -242,7 +243,7 @@ class World:
         call = {"from": key.address, "to": self.hub.gateway, "data": "0x" + data.hex(), "value": hex(value)}
         gas = int(await self.node.request("eth_estimateGas", call), 16)
         nonce = int(await self.node.request("eth_getTransactionCount", key.address, "pending"), 16)
-        tx = {
+        tx: Any = {
             "to": bytes.fromhex(self.hub.gateway[2:]),
             "data": data,
             "value": value,
@@ -252,8 +253,9 @@ class World:
         tx |= {"chainId": self.chain_id, "maxFeePerGas": 10**10, "maxPriorityFeePerGas": 10**9, "type": 2}
         raw = bytes(key.sign_transaction(tx).raw_transaction)
         sent = await self.node.request("eth_sendRawTransaction", "0x" + raw.hex())
-        receipt = await self.node.request("eth_getTransactionReceipt", sent)
-        assert receipt is not None, "anvil mines at once"
+        async with asyncio.timeout(10):
+            while (receipt := await self.node.request("eth_getTransactionReceipt", sent)) is None:
+                await asyncio.sleep(0.01)  # an outside process mines when it does
         assert receipt["status"] == "0x1", f"{function} was reverted"
         return {"hashes": [sent], "blockNumber": receipt["blockNumber"], "fee": _fee(receipt)}
 
