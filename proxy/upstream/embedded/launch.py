@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path
 
 from proxy.upstream.embedded.arguments import fund_argument
@@ -28,7 +29,7 @@ SOCKET_NAME = "dev-l1.ipc"
 _LONGEST_SOCKET_PATH = 100
 _START_SECONDS = 60.0
 _ANSWER_SECONDS = 30.0
-_LOCK_POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 
 
 class EmbeddedError(Exception):
@@ -100,14 +101,19 @@ async def _locked(path: Path) -> AsyncIterator[int]:
     """Hold a lock file, waiting for whoever holds it; yields its descriptor. The kernel frees it when all its holders are gone."""
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        async with asyncio.timeout(_START_SECONDS):
-            while not _try_lock(descriptor):  # noqa: ASYNC110 -- the kernel tells nobody when a lock is let go
-                await asyncio.sleep(_LOCK_POLL_SECONDS)
+        await _lock(descriptor)
         yield descriptor
-    except TimeoutError:
-        raise EmbeddedError(f"another process has been starting the embedded L1 for {_START_SECONDS:.0f} s") from None
     finally:
         os.close(descriptor)
+
+
+async def _lock(descriptor: int) -> None:
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            while not _try_lock(descriptor):  # noqa: ASYNC110 -- the kernel tells nobody when a lock is let go
+                await asyncio.sleep(_POLL_SECONDS)
+    except TimeoutError:
+        raise EmbeddedError(f"another process has been starting the embedded L1 for {_START_SECONDS:.0f} s") from None
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -119,9 +125,10 @@ def _try_lock(descriptor: int) -> bool:
 
 
 async def _running(path: Path) -> EmbeddedNode | None:
-    """Return the node that answers on a socket, or None where nobody listens."""
+    """Return the node that answers on a socket, or None where nobody listens. Raises EmbeddedError for anything between."""
     try:
-        version, pid = await asyncio.wait_for(_ask(path, "web3_clientVersion", []), _ANSWER_SECONDS)
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            version, pid = await _ask_the_living(path)
     except (FileNotFoundError, ConnectionRefusedError):
         return None
     except (OSError, ValueError, TimeoutError):
@@ -129,6 +136,15 @@ async def _running(path: Path) -> EmbeddedNode | None:
     if not isinstance(version, str) or "eth-tester" not in version:
         raise EmbeddedError(f"{path} is served by another program; end it and start again")
     return EmbeddedNode(path, pid)
+
+
+async def _ask_the_living(path: Path) -> tuple[object, int]:
+    """Ask for the version, again where a dying process took the question with it: soon it takes none."""
+    while True:
+        try:
+            return await _ask(path, "web3_clientVersion", [])
+        except (ConnectionResetError, BrokenPipeError):
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _ask(path: Path, method: str, params: list[object]) -> tuple[object, int]:
@@ -140,9 +156,12 @@ async def _ask(path: Path, method: str, params: list[object]) -> tuple[object, i
             raise PermissionError("the socket is served by another user")
         writer.write(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode())
         await writer.drain()
-        answer = json.loads(await reader.readline())
+        line = await reader.readline()
     finally:
         writer.close()
+    if not line:
+        raise ConnectionResetError("closed without an answer")
+    answer = json.loads(line)
     if "error" in answer:
         raise EmbeddedError(f"the embedded L1 refused {method}: {answer['error']['message']}")
     return answer["result"], pid
@@ -164,16 +183,16 @@ async def _start(path: Path, fund: Mapping[str, int], lock: int) -> EmbeddedNode
     """
     log = path.with_suffix(".log")
     ready, ready_end = os.pipe()
-    try:
-        process = _spawn(path, fund, log, ready_end, lock)
-    except OSError as error:
-        os.close(ready)
-        raise EmbeddedError(f"the embedded L1 cannot be started: {error.strerror}") from None
-    finally:
-        os.close(ready_end)
-    line = await _ready_line(ready)
-    # This process forked and ended; only its child goes on. Waiting for it here leaves no zombie behind.
-    await asyncio.to_thread(process.wait)
+    with os.fdopen(ready, "rb", buffering=0) as pipe:
+        try:
+            process = _spawn(path, fund, log, ready_end, lock)
+        except OSError as error:
+            raise EmbeddedError(f"the embedded L1 cannot be started: {error.strerror}") from None
+        finally:
+            os.close(ready_end)
+        # It forks and ends at once; only its child goes on. Waiting for it here leaves no zombie behind.
+        await asyncio.to_thread(process.wait)
+        line = await _ready_line(pipe)
     if not line:
         raise EmbeddedError(f"the embedded L1 did not start: {_last_line(log)}")
     return EmbeddedNode(path, int(json.loads(line)["pid"]))
@@ -199,11 +218,11 @@ def _spawn(path: Path, fund: Mapping[str, int], log: Path, ready: int, lock: int
         os.close(output)
 
 
-async def _ready_line(descriptor: int) -> bytes:
+async def _ready_line(pipe: FileIO) -> bytes:
     """Read the ready line; empty where the process ended instead. Raises EmbeddedError when it takes too long."""
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
+        lambda: asyncio.StreamReaderProtocol(reader), pipe
     )
     try:
         return await asyncio.wait_for(reader.readline(), _START_SECONDS)
