@@ -151,7 +151,8 @@ class Keys:
         if params.message is not None:
             return {"signature": self._signer.sign_plugin_message(path, to_bytes(params.message, "message"))}
         typed = self._crypto.parse_typed(params.typedData)
-        if typed.verifying_contract in self._other_gateways():
+        own = {gateway.address for gateway in self._plugin.gateways}
+        if typed.verifying_contract in self._other_gateways() - own:
             raise Unauthorized("the typed data is for another plugin's gateway")
         return {"signature": self._signer.sign_plugin_typed_data(path, params.typedData)}
 

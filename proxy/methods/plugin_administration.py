@@ -1,0 +1,197 @@
+"""The owner's side of the plugin host: the admin methods behind `l2proxy plugin …`.
+
+With a daemon they change what is hosted, at once; without one they change what the next daemon will host. Adding runs in
+two steps: `admin_pluginInspect` shows what would be agreed to, `admin_pluginAdd` agrees to exactly that digest.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from middleware.waist import Context, Handler
+from proxy.host.catalog import Catalog
+from proxy.host.installed import InstalledPlugin
+from proxy.host.installer import Choices, InstallRefused
+from proxy.host.manifest import GRANTS
+from proxy.host.plugins import Plugins
+from proxy.methods.admin_params import AdminParams, BadRequest, read
+
+
+class Nothing(AdminParams, frozen=True, kw_only=True):
+    """No params."""
+
+
+class Inspect(AdminParams, frozen=True, kw_only=True):
+    """`source`: an absolute path."""
+
+    source: str
+
+
+class Add(AdminParams, frozen=True, kw_only=True):
+    """What the owner decided. `digest`: of what was inspected; absent: of what lies there now."""
+
+    source: str
+    grants: list[str]
+    digest: str | None = None
+    owner: str | None = None
+    hub: str | None = None
+    gateways: list[str] = msgspec.field(default_factory=list)
+
+
+class Named(AdminParams, frozen=True, kw_only=True):
+    """One plugin."""
+
+    id: str
+
+
+class Remove(AdminParams, frozen=True, kw_only=True):
+    """`delete_store`: the plugin's data as well; `release`: its id and key path may be taken by another source."""
+
+    id: str
+    delete_store: bool = False
+    release: bool = False
+
+
+class SetOwner(AdminParams, frozen=True, kw_only=True):
+    """The main account a plugin acts for."""
+
+    id: str
+    owner: str
+
+
+class Logs(AdminParams, frozen=True, kw_only=True):
+    """The newest lines, or those after a cursor."""
+
+    id: str
+    after: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 200
+
+
+def admin_handlers(catalog: Catalog, plugins: Plugins | None = None) -> dict[str, Handler]:
+    """Return the admin methods by name; `plugins` is the running host, None without a daemon."""
+    administration = PluginAdministration(catalog, plugins)
+    return {
+        "admin_pluginInspect": administration.inspect,
+        "admin_pluginAdd": administration.add,
+        "admin_pluginList": administration.list,
+        "admin_pluginInfo": administration.info,
+        "admin_pluginRemove": administration.remove,
+        "admin_pluginSetOwner": administration.set_owner,
+        "admin_pluginLogs": administration.logs,
+    }
+
+
+class PluginAdministration:
+    """Answers them."""
+
+    def __init__(self, catalog: Catalog, plugins: Plugins | None) -> None:
+        self._catalog = catalog
+        self._plugins = plugins
+
+    async def inspect(self, params: Any, _: Context) -> dict[str, Any]:
+        """Return what installing a source would mean."""
+        return self._catalog.installer.inspect(read(params, Inspect).source).to_json()
+
+    async def add(self, params: Any, _: Context) -> dict[str, Any]:
+        """Install; the plugin runs when this is answered by a daemon. Return it as `plugin info` shows it."""
+        asked = read(params, Add)
+        inspected = self._catalog.installer.inspect(asked.source)
+        if asked.digest is not None and asked.digest != inspected.digest:
+            raise InstallRefused("the files changed since they were shown; look at them again")
+        choices = Choices(asked.owner, asked.hub, tuple(asked.gateways), tuple(asked.grants))
+        record = await self._catalog.installer.install(inspected, choices)
+        return await self._changed(record.id)
+
+    async def list(self, params: Any, _: Context) -> list[dict[str, Any]]:
+        """Return every plugin in short."""
+        read(params, Nothing)
+        return [
+            {"id": plugin.id, "version": plugin.version, **self._status(plugin), "owner": plugin.owner}
+            for plugin in self._installed()
+        ]
+
+    async def info(self, params: Any, _: Context) -> dict[str, Any]:
+        """Return everything about one plugin."""
+        return self._shown(self._find(read(params, Named).id))
+
+    async def remove(self, params: Any, _: Context) -> dict[str, Any]:
+        """Stop and forget a plugin, its permissions first."""
+        asked = read(params, Remove)
+        if self._plugins is not None:
+            return await self._plugins.remove(asked.id, delete_store=asked.delete_store, release=asked.release)
+        plugin = self._catalog.get(asked.id)
+        if asked.delete_store and plugin is not None and plugin.manifest.gateway:
+            raise BadRequest(
+                "whether something is still locked on L1 is known to a running daemon alone; start one first"
+            )
+        return self._catalog.remove(asked.id, delete_store=asked.delete_store, release=asked.release)
+
+    async def set_owner(self, params: Any, _: Context) -> dict[str, Any]:
+        """Have a plugin act for another main account; it is restarted."""
+        asked = read(params, SetOwner)
+        record = self._catalog.installer.set_owner(asked.id, asked.owner)
+        return await self._changed(record.id)
+
+    async def logs(self, params: Any, _: Context) -> dict[str, Any]:
+        """Return `{lines, cursor}`."""
+        asked = read(params, Logs)
+        plugin = self._find(asked.id)
+        lines, cursor = self._catalog.log(plugin.id).read(asked.after, asked.limit)
+        return {"lines": lines, "cursor": cursor}
+
+    async def _changed(self, plugin_id: str) -> dict[str, Any]:
+        if self._plugins is not None:
+            await self._plugins.rehost(plugin_id)
+        return self._shown(self._find(plugin_id))
+
+    def _installed(self) -> list[InstalledPlugin]:
+        return self._catalog.all() if self._plugins is None else self._plugins.all()
+
+    def _find(self, plugin_id: str) -> InstalledPlugin:
+        plugin = self._catalog.get(plugin_id) if self._plugins is None else self._plugins.get(plugin_id)
+        if plugin is None:
+            raise BadRequest(f"no plugin {plugin_id!r} is installed; `l2proxy plugin list` shows which are")
+        return plugin
+
+    def _status(self, plugin: InstalledPlugin) -> dict[str, Any]:
+        if self._plugins is not None:
+            return self._plugins.status(plugin.id)
+        return {"status": "stopped"} if plugin.enabled else {"status": "disabled", "why": plugin.why_disabled}
+
+    def _shown(self, plugin: InstalledPlugin) -> dict[str, Any]:
+        manifest = plugin.manifest
+        return {
+            "id": plugin.id,
+            "name": manifest.name,
+            "version": plugin.version,
+            "description": manifest.description,
+            **self._status(plugin),
+            "sandbox": "process",
+            "source": plugin.source,
+            "digest": plugin.digest,
+            "owner": plugin.owner,
+            "keys": None if manifest.keys is None else manifest.keys.path,
+            "hubUrl": plugin.hub_url,
+            "gateways": [
+                {"name": row.name, "chain": row.chain, "address": row.address, "functions": _functions(row)}
+                for row in plugin.gateways
+            ],
+            "actions": [
+                {
+                    "name": action.name,
+                    "spends": None if action.spends is None else msgspec.structs.asdict(action.spends),
+                    "approval": action.approval,
+                }
+                for action in manifest.action
+            ],
+            "layer1": manifest.permissions.layer1,
+            "grants": [name for name in GRANTS if name in plugin.grants],
+            "refused": [name for name in GRANTS if name in manifest.requested() - plugin.grants],
+        }
+
+
+def _functions(gateway: Any) -> dict[str, list[str]]:
+    return {kind: list(getattr(gateway, kind)) for kind in ("deposit", "withdraw", "dispute")}
