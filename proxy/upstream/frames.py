@@ -2,8 +2,8 @@
 
 Stands between the socket and the router of answers (`ipc`). geth and anvil end every value with a newline, but the protocol does not
 promise it: values may touch, and may hold newlines as white space. So a stream is first cut by counting brackets outside strings; once
-the node has shown that it ends values with a newline, lines are cut, which costs one search; a line that is no whole value leads back
-to counting, for good. A value above the limit is thrown away while it comes and reported by its first bytes. No I/O here.
+the node has shown that it ends values with a newline, lines are cut, which costs one search. A line that is no whole value leads back
+to counting for good, a brace at the end of what has arrived for one value. A value above the limit is thrown away while it comes and reported by its first bytes. No I/O here.
 """
 
 from __future__ import annotations
@@ -66,6 +66,9 @@ class FrameSplitter:
 
     def _take_line(self, data: bytes) -> tuple[Frame | Oversize | None, bytes]:
         end = data.find(b"\n")
+        if end < 0 and data.rstrip(_BLANK)[-1:] == b"}" and self._size <= self._limit:
+            self._lines = False  # it may be whole all the same; counting tells, and goes on from here
+            return None, self._collected() + data
         if end < 0:
             self._keep(data)
             return None, b""

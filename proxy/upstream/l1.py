@@ -53,7 +53,7 @@ class L1:
         self._pin = pin
         self._notice = notice
         self._identity: ChainIdentity | None = None
-        self._said: str | None = None
+        self._lost = False
         self.nodes = [Node(parse(url), response_limit, self._admit) for url in urls]
         self._following = Following(self._line, self.call, self._confirm, self._poll_seconds)
         self.blocks: BlockTracker = self._following.blocks
@@ -77,10 +77,9 @@ class L1:
         self._identity = read_pin(self._pin) if self._pin is not None else None
         try:
             await self.forward(_PROBE)
-        except Disconnected as error:
+        except Disconnected:
             if self._identity is None:
                 raise
-            self._say(error.message)
         await self._following.start()
 
     async def close(self) -> None:
@@ -131,6 +130,7 @@ class L1:
             raise Disconnected(
                 f"the L1 node did not answer {request.method} within {self._call_seconds:g} s{_unknown(request.method)}"
             ) from error
+        self._found()
         if not may_repeat(request.method):
             self.blocks.poke()  # it may have made a block
         return NodeReply(body)
@@ -202,9 +202,11 @@ class L1:
         if not reasons:
             return Disconnected("no L1 node is configured; name one with --l1 or under [l1] urls")
         wrong = [reason for reason in reasons if isinstance(reason, WrongChain)]
-        if wrong:
-            return Disconnected(str(wrong[0]))
-        return Disconnected(f"no L1 node can be asked: {'; '.join(map(str, reasons))}")
+        message = str(wrong[0]) if wrong else f"no L1 node can be asked: {'; '.join(map(str, reasons))}"
+        if not self._lost and self._identity is not None:
+            self._lost = True
+            self._notice(message)
+        return Disconnected(message)
 
     def _admit(self, found: ChainIdentity) -> None:
         """Take a node whose chain is ours; the first one ever seen decides which that is. Raise `WrongChain`."""
@@ -217,17 +219,16 @@ class L1:
                 f"the L1 node serves {found}, but this data directory is pinned to {self._identity}; "
                 "connect it to the pinned chain, or use another data directory"
             )
-            self._say(refusal)
             raise WrongChain(refusal)
 
     def _present(self) -> ChainIdentity:
         working = [node.identity for node in self._in_order() if node.identity is not None]
         return working[0] if working else self.identity
 
-    def _say(self, line: str) -> None:
-        if line != self._said:
-            self._said = line
-            self._notice(line)
+    def _found(self) -> None:
+        if self._lost:
+            self._lost = False
+            self._notice("the L1 node answers again")
 
 
 def _unknown(method: str) -> str:
