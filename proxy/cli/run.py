@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from middleware.errors import RpcError
-from proxy.app import RunOptions, StartRefused, serve
+from proxy.app.daemon import serve
+from proxy.app.options import RunOptions, StartRefused
 from proxy.cli.session import FAILED, REFUSED, USAGE, Failure, Session, printable, read_secret, session_options
 from proxy.config import Config, ConfigError, load
 from proxy.storage import StorageError

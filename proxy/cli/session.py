@@ -60,7 +60,7 @@ class Session:
 
         Raises `Failure` with the error's sentence; a refusal (4001, 4100) exits 3, everything else 1.
         """
-        from proxy.app import call_admin
+        from proxy.app.administration import call_admin
 
         try:
             return asyncio.run(call_admin(self.data, method, dict(params or {}), live=live))

@@ -1,0 +1,166 @@
+"""The running daemon: every part made once, handed to those who need it, and ended in the reverse order.
+
+Doors open last and close first: nobody is answered before everything behind the door works, and what is in flight is
+finished before anything behind it goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from middleware.web3_adapter import configured_links
+
+from middleware.chain import Chain
+from middleware.forward import Forward
+from middleware.methods import MethodTable
+from middleware.waist import OWNER
+from proxy.app.ground import open_ground
+from proxy.app.layer1 import open_l1
+from proxy.app.options import RunOptions, StartRefused
+from proxy.app.services import Services
+from proxy.host.gateways import Gateways
+from proxy.methods.dispatcher import Dispatcher
+from proxy.server.connections import Connections
+from proxy.server.door import Door
+from proxy.server.http import DappListener
+from proxy.server.socket import SocketListener, socket_path
+from proxy.storage.directory import DataDirectory
+from proxy.wallet.keystore import Keystore, KeystoreError
+from proxy.wallet.sealing import WrongPassword
+
+Notice = Callable[[str], None]
+DAPP_SOCKET, ADMIN_SOCKET = "l2proxy.ipc", "admin.ipc"
+
+
+@dataclass(frozen=True)
+class Doors:
+    """Where the daemon answers."""
+
+    dapp: DappListener
+    ipc: SocketListener
+    admin: SocketListener
+
+
+def serve(options: RunOptions, notice: Notice) -> None:
+    """Run a daemon until SIGTERM or SIGINT. Raises `StartRefused`, or what keeps it from starting."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    uvloop.run(_serve(options, notice))
+
+
+async def _serve(options: RunOptions, notice: Notice) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with open_daemon(options, notice) as (services, doors):
+        ready = _ready_line(doors.dapp, options.data, services.l1.chain_id)
+        if options.json:
+            sys.stdout.write(json.dumps(ready) + "\n")
+            sys.stdout.flush()
+        else:
+            _greet(services, ready, notice)
+        await stop.wait()
+
+
+def _greet(services: Services, ready: dict[str, Any], notice: Notice) -> None:
+    l1 = services.l1
+    notice(f"l2proxy: chain {l1.chain_id} ({l1.client_version or 'not reached yet'})")
+    notice(f"l2proxy: dapps at {ready['dapp']} and {ready['ws']}, programs at {ready['ipc']}")
+    if services.keyring.locked and services.keyring.addresses():
+        notice("l2proxy: the accounts are locked; `l2proxy unlock` opens them")
+
+
+@asynccontextmanager
+async def open_daemon(options: RunOptions, notice: Notice) -> AsyncIterator[tuple[Services, Doors]]:
+    """Start everything, yield the services with their doors open, end everything."""
+    async with AsyncExitStack() as stack:
+        directory = DataDirectory(options.data)
+        directory.lock()
+        stack.callback(directory.release)
+        keystore = Keystore(directory.keystore)
+        l1 = await open_l1(options, directory, (account.address for account in keystore.accounts()), notice)
+        stack.push_async_callback(l1.close)
+        gateways = Gateways(l1, directory.chain_database.space("gateways"))
+        ground = open_ground(directory, options.config, notice, gateways.check)
+        await _unlock(ground.keyring, options, notice)
+        table = MethodTable(options.config.methods.allow, dev=options.dev)
+        services = Services(ground, l1, gateways, table, notice)
+        chain = _chain(services, options)
+        services.bind(chain)
+        stack.push_async_callback(services.close)
+        await services.start()
+        doors = _doors(services, chain, options, directory)
+        await _open(doors, options, stack)
+        yield services, doors
+
+
+async def _unlock(keyring: Any, options: RunOptions, notice: Notice) -> None:
+    if not keyring.keystore.exists:
+        notice(f"l2proxy: there are no accounts yet; `l2proxy init --data {options.data}` makes them")
+        return
+    if options.password is None:
+        return
+    try:
+        keyring.admit(await asyncio.to_thread(keyring.keystore.open, options.password))
+    except (WrongPassword, KeystoreError) as error:
+        raise StartRefused(str(error)) from error
+
+
+def _chain(services: Services, options: RunOptions) -> Chain:
+    own = Dispatcher(services.dapp_handlers())
+    terminal = Forward(services.table, services.l1, own, own)
+    unknown_sites = "read" if options.dev and options.config.unknown_sites == "ask" else options.config.unknown_sites
+    links = services.links(unknown_sites)
+    return Chain(links, terminal, configured_links(options.config.middleware), services.table)
+
+
+def _doors(services: Services, chain: Chain, options: RunOptions, directory: DataDirectory) -> Doors:
+    limits = options.config.limits
+    connections = Connections(limits.connections, limits.connections_per_caller, limits.connections_per_site)
+    door = Door(chain, batch=limits.batch, response=limits.response)
+    dapp = DappListener(
+        door,
+        tokens=services.authority.tokens,
+        connections=connections,
+        hosts=options.config.listen.hosts,
+        most_bytes=limits.body,
+        may_ask=services.may_ask,
+    )
+    ipc = SocketListener(
+        door, socket_path(directory.path, DAPP_SOCKET), connections=connections, most_bytes=limits.body
+    )
+    owner = Dispatcher(services.admin_handlers(lambda: _ready_line(dapp, directory.path, services.l1.chain_id)))
+    admin = SocketListener(Door(owner), socket_path(directory.path, ADMIN_SOCKET), origin=OWNER)
+    return Doors(dapp, ipc, admin)
+
+
+def _ready_line(dapp: DappListener, data: Path, chain_id: int) -> dict[str, Any]:
+    """Return the ready line of rpc.md, "Command line"."""
+    return {
+        "ready": True,
+        "dapp": f"http://127.0.0.1:{dapp.port}",
+        "ws": f"ws://127.0.0.1:{dapp.port}",
+        "ipc": str(socket_path(data, DAPP_SOCKET)),
+        "admin": str(socket_path(data, ADMIN_SOCKET)),
+        "console": None,
+        "chainId": hex(chain_id),
+    }
+
+
+async def _open(doors: Doors, options: RunOptions, stack: AsyncExitStack) -> None:
+    for listener in (doors.admin, doors.ipc):
+        stack.push_async_callback(listener.close)
+        await listener.start()
+    stack.push_async_callback(doors.dapp.close)
+    await doors.dapp.start(options.port)

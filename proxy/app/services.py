@@ -1,0 +1,150 @@
+"""The services of a running daemon, handed to one another: L1, wallet, operations, plugins, subscriptions.
+
+They know each other only through the Protocols in their own files; this module is where the real ones meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from middleware.chain import Chain, Link
+from middleware.methods import MethodClass, MethodTable
+from middleware.permission import UnknownSites
+from middleware.waist import Answer, Context, Handler, Origin, Request
+from proxy.app.ground import Ground
+from proxy.authority.origins import BadOrigin, parse_web_origin
+from proxy.host.deposits import Deposits
+from proxy.host.gateway_events import GatewayEvents
+from proxy.host.gateways import Gateways
+from proxy.host.operations import Operations
+from proxy.host.plugins import Plugins
+from proxy.host.ports import Ports
+from proxy.methods import (
+    account_administration,
+    accounts,
+    filters,
+    layer2,
+    permissions,
+    plugin_administration,
+    status,
+    subscriptions,
+)
+from proxy.upstream.l1 import L1
+from proxy.wallet import paths, recovery, typed_data
+from proxy.wallet.ledger import Ledger
+from proxy.wallet.transactions import Transactions
+
+
+class Services:
+    """Everything behind the doors."""
+
+    def __init__(
+        self, ground: Ground, l1: L1, gateways: Gateways, table: MethodTable, notice: Callable[[str], None]
+    ) -> None:
+        chain = ground.directory.chain_database
+        self.ground, self.l1, self.table = ground, l1, table
+        self.authority, self.keyring = ground.authority, ground.keyring
+        self._chain: Chain | None = None
+        self.transactions = Transactions(l1, self.keyring, Ledger(chain.space("transactions")))
+        self.operations = Operations(
+            chain.space("operations"),
+            self.transactions,
+            l1,
+            self.authority.approvals,
+            self.keyring,
+            gateways,
+            ground.catalog.get,
+            ground.config.l1.confirmations,
+        )
+        deposits = Deposits(GatewayEvents(l1, self._confirmations), self.operations.records_of)
+        ports = Ports(
+            signer=self.keyring,
+            crypto=SimpleNamespace(
+                parse_typed=typed_data.parse, hash_message=recovery.hash_message, recover=recovery.recover
+            ),
+            paths=paths,
+            approvals=self.authority.approvals,
+            permissions=self.authority.permissions,
+            audit=self.authority.audit,
+            l1=l1,
+            dispatch=self.dispatch,
+            operations=self.operations,
+            deposits=deposits,
+            layer1_allowed=lambda method: table.classify(method) is MethodClass.PASS,
+            check_gateway=gateways.check,
+            notice=notice,
+            limits=ground.config.limits,
+        )
+        self.plugins = Plugins(ground.catalog, ports)
+        self._deposits = deposits
+        self.subscriptions = subscriptions.Subscriptions(
+            l1,
+            self.authority.permissions,
+            self.plugins,
+            self.operations,
+            limit=ground.config.limits.subscriptions,
+            token_alive=self.authority.tokens.alive,
+        )
+        self.filters = filters.Filters(l1)
+        self.keyring.on_lock(self.authority.locked)
+
+    def _confirmations(self) -> int:
+        return 1 if self.l1.is_dev else self.ground.config.l1.confirmations
+
+    def bind(self, chain: Chain) -> None:
+        """Say which chain the plugins' own calls enter: the same as everybody's."""
+        self._chain = chain
+
+    async def dispatch(self, request: Request, context: Context) -> Answer:
+        """Enter the chain as a plugin does."""
+        if self._chain is None:
+            raise RuntimeError("the chain is not built yet")
+        return await self._chain(request, context)
+
+    async def start(self) -> None:
+        """Go on with what was under way when the last daemon ended, then host the plugins."""
+        await self.operations.start()
+        await self.plugins.start()
+
+    async def close(self) -> None:
+        """End everything, plugins first: they use all the rest."""
+        await self.authority.close()
+        await self.plugins.close()
+        await self.operations.close()
+        await self.subscriptions.close()
+
+    def links(self, unknown_sites: UnknownSites) -> list[Link]:
+        """Return the links between a door and the terminal."""
+        return self.authority.links(self.table, self.plugins, lambda: self.keyring.locked, unknown_sites)
+
+    def may_ask(self, page: str) -> bool:
+        """Tell whether a page may raise a question: it is connected, or can be."""
+        try:
+            origin: Origin = parse_web_origin(page)
+        except BadOrigin:
+            return False
+        return self.authority.permissions.connectable(origin)
+
+    def dapp_handlers(self) -> dict[str, Handler]:
+        """Return every method of a dapp that the proxy answers itself."""
+        authority = self.authority
+        return {
+            **accounts.handlers(self.keyring, self.transactions, self.l1, authority.permissions, authority.approvals),
+            **permissions.handlers(
+                authority.permissions, authority.approvals, self.ground.actions, self.keyring.addresses
+            ),
+            **layer2.handlers(self.plugins, authority.permissions, self.operations, self._deposits),
+            **subscriptions.handlers(self.subscriptions),
+            **filters.handlers(self.filters),
+        }
+
+    def admin_handlers(self, doors: Callable[[], dict[str, Any]]) -> dict[str, Handler]:
+        """Return every method of the owner; `doors` returns the ready line."""
+        return {
+            **self.ground.authority_handlers(lambda: str(doors()["dapp"])),
+            **status.admin_handlers(self.l1, self.keyring, self.authority, self.plugins, doors),
+            **account_administration.admin_handlers(self.keyring, self.l1),
+            **plugin_administration.admin_handlers(self.ground.catalog, self.plugins),
+        }
