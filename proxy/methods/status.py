@@ -28,7 +28,7 @@ def admin_handlers(
                 "genesis": l1.genesis,
                 "client": l1.client_version,
                 "dev": l1.is_dev,
-                "nodes": [str(node.address) for node in l1.nodes],
+                "nodes": [node.address.shown for node in l1.nodes],
                 "trouble": l1.trouble,
                 "head": None if head is None else hex(head.number),
             },

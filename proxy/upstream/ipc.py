@@ -6,6 +6,7 @@ Opened by `Multiplexed`; bytes in and out, nothing else is decided here. Values 
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from proxy.upstream.failures import Broken, Unreachable
 from proxy.upstream.frames import FrameSplitter, NotJson
@@ -43,8 +44,7 @@ class _UnixSocket(asyncio.Protocol):
         self._reason = "the L1 node closed the connection"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  (what create_unix_connection makes)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
         try:
