@@ -86,11 +86,13 @@ class Channel:
         """Read until the process closes its end or breaks the protocol; return why it ended."""
         try:
             reason = await self._read()
+            self.end(reason)
         except (frames.BadFrame, _Broken) as error:
             reason = f"broke the protocol: {error}"
             self.end(reason)
         except OSError as error:
             reason = f"closed its pipe: {error.strerror}"
+            self.end(reason)
         finally:
             running = list(self._open.values())
             self.end("was stopped")

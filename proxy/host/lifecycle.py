@@ -90,7 +90,7 @@ class Life:
     async def channel(self) -> Channel:
         """Return the channel of the running plugin, once it runs. Raises PluginUnavailable when it will not."""
         while True:
-            if self._channel is not None:
+            if self._channel is not None and self._channel.ended is None:
                 return self._channel
             if self.status in (Status.QUARANTINED, Status.DISABLED, Status.STOPPING):
                 raise PluginUnavailable(self.plugin_id, f"is {self.status.value}{': ' + self.why if self.why else ''}")

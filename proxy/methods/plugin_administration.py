@@ -76,7 +76,7 @@ def admin_handlers(catalog: Catalog, plugins: Plugins | None = None) -> dict[str
     return {
         "admin_pluginInspect": administration.inspect,
         "admin_pluginAdd": administration.add,
-        "admin_pluginList": administration.list,
+        "admin_pluginList": administration.list_,
         "admin_pluginInfo": administration.info,
         "admin_pluginRemove": administration.remove,
         "admin_pluginSetOwner": administration.set_owner,
@@ -105,7 +105,7 @@ class PluginAdministration:
         record = await self._catalog.installer.install(inspected, choices)
         return await self._changed(record.id)
 
-    async def list(self, params: Any, _: Context) -> list[dict[str, Any]]:
+    async def list_(self, params: Any, _: Context) -> list[dict[str, Any]]:
         """Return every plugin in short."""
         read(params, Nothing)
         return [

@@ -1,0 +1,224 @@
+"""A bench for operations: real transactions, ledger and records over a real database, a chain and an owner in memory.
+
+`rebuild` throws every object away and builds them again over the same database: what a restart does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from middleware.errors import Refused, RpcError
+from middleware.questions import Decision, Question, Withdrawn
+from middleware.waist import Context, Origin
+from proxy.host.deposits import Deposits
+from proxy.host.gateway_events import GatewayEvents
+from proxy.host.gateways import Gateways
+from proxy.host.installed import Gateway, InstalledPlugin
+from proxy.host.manifest import EventMap, Manifest
+from proxy.host.operations import Operations
+from proxy.storage import Database
+from proxy.wallet.keyring import Keyring
+from proxy.wallet.ledger import Ledger
+from proxy.wallet.transactions import Transactions
+from tests.wallet.conftest import OWNER
+from tests.wallet.fake_chain import FakeChain
+
+GATEWAY = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+TOKEN = "0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512"
+PLUGIN = "paychan"
+ETHER = 10**18
+
+ABI: list[dict[str, Any]] = [
+    {
+        "type": "function",
+        "name": "open",
+        "inputs": [{"name": "signer", "type": "address"}],
+        "outputs": [],
+        "stateMutability": "payable",
+    },
+    {
+        "type": "function",
+        "name": "openToken",
+        "inputs": [{"name": "amount", "type": "uint256"}],
+        "outputs": [],
+        "stateMutability": "nonpayable",
+    },
+    {
+        "type": "function",
+        "name": "close",
+        "inputs": [{"name": "channel", "type": "bytes32"}],
+        "outputs": [],
+        "stateMutability": "payable",
+    },
+    {
+        "type": "event",
+        "name": "Deposited",
+        "inputs": [
+            {"name": "user", "type": "address", "indexed": True},
+            {"name": "amount", "type": "uint256", "indexed": False},
+        ],
+    },
+    {
+        "type": "event",
+        "name": "Released",
+        "inputs": [
+            {"name": "user", "type": "address", "indexed": True},
+            {"name": "amount", "type": "uint256", "indexed": False},
+        ],
+    },
+]
+
+
+def plugin(**changes: Any) -> InstalledPlugin:
+    """An installed paychan with one gateway."""
+    gateway = Gateway(
+        name="main",
+        chain=31337,
+        address=GATEWAY,
+        since=0,
+        abi=ABI,
+        deposit=("open(address)", "openToken(uint256)"),
+        withdraw=("close(bytes32)",),
+        dispute=(),
+        max_value=10,
+        locked=EventMap(event="Deposited", owner="user", amount="amount"),
+        released=EventMap(event="Released", owner="user", amount="amount"),
+    )
+    fields: dict[str, Any] = {
+        "id": PLUGIN,
+        "version": "1",
+        "digest": "sha256:1",
+        "source": "dir",
+        "manifest": Manifest(id=PLUGIN, name="P", version="1", runtime="python", entry="a:B"),
+        "owner": OWNER,
+        "hub_url": None,
+        "gateways": (gateway,),
+        "grants": frozenset({"gateway"}),
+        "path": (7002, 0, 0),
+        "folder": Path("/nowhere"),
+        "enabled": True,
+    }
+    return InstalledPlugin(**(fields | changes))
+
+
+class Owner:
+    """Answers questions as a test says: "yes", "no", or "wait" for `answer`."""
+
+    def __init__(self, mood: str = "yes") -> None:
+        self.mood = mood
+        self.asked: list[Question] = []
+        self.error: RpcError | None = None
+        self._waiting: list[tuple[Question, asyncio.Future[Decision]]] = []
+        self._arrived = asyncio.Event()
+
+    async def ask(self, question: Question) -> Decision:
+        self.asked.append(question)
+        self._arrived.set()
+        if self.error is not None:
+            raise self.error
+        if self.mood == "wait":
+            future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+            self._waiting.append((question, future))
+            return await future
+        if self.mood == "no":
+            raise Refused("the owner said no")
+        return self._yes(question)
+
+    async def question(self) -> Question:
+        """Wait for the newest question."""
+        async with asyncio.timeout(5):
+            while not self.asked:
+                self._arrived.clear()
+                await self._arrived.wait()
+        return self.asked[-1]
+
+    def approve(self) -> None:
+        """Say yes to what waits."""
+        for question, future in self._waiting:
+            future.set_result(self._yes(question))
+        self._waiting.clear()
+
+    def withdraw(self) -> None:
+        """Take back what waits: the daemon stops."""
+        for _, future in self._waiting:
+            future.set_exception(Withdrawn("the daemon stops"))
+        self._waiting.clear()
+
+    @staticmethod
+    def _yes(question: Question) -> Decision:
+        if question.still_allowed is not None:
+            question.still_allowed()
+        if question.apply is not None:
+            question.apply(None)
+        if question.still_allowed is not None:
+            question.still_allowed()
+        return Decision("owner", "q1", 1.0)
+
+
+class Bench:
+    """Everything around operations; `plugin` is what is installed now."""
+
+    def __init__(self, path: Path, chain: FakeChain, keyring: Keyring, owner: Owner) -> None:
+        self.path, self.chain, self.keyring, self.owner = path, chain, keyring, owner
+        self.plugin: InstalledPlugin | None = plugin()
+        self.now = 1_000.0
+        self.confirmations = 3
+        self.told: list[dict[str, Any]] = []
+        self.wrap: Callable[[Database], None] = lambda _: None
+        self._news = asyncio.Event()
+        self._build()
+
+    def _build(self) -> None:
+        self.database = Database(self.path)
+        self.wrap(self.database)
+        self.ledger = Ledger(self.database.space("nonces"))
+        self.transactions = Transactions(self.chain, self.keyring, self.ledger, clock=lambda: self.now)
+        self.gateways = Gateways(self.chain, self.database.space("gateways"))
+        self.operations = Operations(
+            self.database.space("operations"),
+            self.transactions,
+            self.chain,
+            self.owner,
+            self.keyring,
+            self.gateways,
+            lambda wanted: self.plugin if self.plugin is not None and self.plugin.id == wanted else None,
+            confirmations=self.confirmations,
+            clock=lambda: self.now,
+        )
+        self.operations.on_change(self._changed)
+        events = GatewayEvents(self.chain, lambda: 1 if self.chain.is_dev else self.confirmations)
+        self.deposits = Deposits(events, self.operations.records_of)
+
+    def _changed(self, plugin_id: str, operation: dict[str, Any]) -> None:
+        assert plugin_id == PLUGIN
+        self.told.append(operation)
+        self._news.set()
+
+    async def rebuild(self) -> None:
+        """End as a crash would, and start again."""
+        await self.operations.close()
+        self.database.close()
+        self.wrap = lambda _: None
+        self.chain.before = self.chain.after = lambda _: None
+        self._build()
+        await self.operations.start()
+
+    async def submit(self, kind: str = "deposit", serving: Origin | None = None, **params: Any) -> str:
+        """Ask as the plugin would; a deposit of 2 ETH unless the test says otherwise."""
+        assert self.plugin is not None
+        given = {"function": "open(address)", "args": [OWNER], "value": hex(2 * ETHER)} if kind == "deposit" else {}
+        context = Context(Origin.plugin(PLUGIN), serving=serving)
+        return await self.operations.submit(self.plugin, kind, given | params, context)
+
+    async def until(self, status: str, operation_id: str | None = None) -> dict[str, Any]:
+        """Wait until the newest operation (or that one) has the status of itself or its newest step."""
+        async with asyncio.timeout(10):
+            while True:
+                self._news.clear()
+                found = self.operations.get(PLUGIN, operation_id)
+                if found and status in (found[-1]["status"], *(step["status"] for step in found[-1]["steps"])):
+                    return found[-1]
+                await self._news.wait()
