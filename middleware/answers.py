@@ -28,7 +28,7 @@ METHODS = frozenset(
         *("wallet_requestPermissions", "l2_invoke", "l2_addPlugin"),
     }
 )
-_REPEATABLE = frozenset({4100, 4200, 4900, 4902, -32002, -32005})
+_REPEATABLE = frozenset({4100, 4200, 4900, 4902, -32002, -32005, -32602})
 """Errors before which nothing was done: the identical request simply runs again."""
 
 
