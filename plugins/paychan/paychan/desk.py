@@ -10,7 +10,7 @@ import json
 from collections.abc import Awaitable
 from typing import Any
 
-from l2proxy_sdk import Account, ActionError, HostError, Plugin
+from l2proxy_sdk import Account, ActionError, ChannelClosed, HostError, Plugin
 
 from .link import HubAway, Link
 from .onchain import Contract, OnChain
@@ -145,6 +145,8 @@ class Desk:
         async def run() -> None:
             try:
                 await work
+            except ChannelClosed:
+                return  # the proxy has gone; this process ends with it
             except (HostError, HubAway, LookupError, TypeError, ValueError) as error:
                 self.plugin.log.warning(what, reason=f"{type(error).__name__}: {error}")
 

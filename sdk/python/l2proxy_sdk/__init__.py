@@ -10,6 +10,7 @@ from .abi_types import *  # noqa: F403 - one hundred type names, Uint8 to Bytes3
 from .actions import Call as Call
 from .actions import action as action
 from .errors import ActionError as ActionError
+from .errors import ChannelClosed as ChannelClosed
 from .errors import HostError as HostError
 from .errors import NotReady as NotReady
 from .plugin import Plugin as Plugin

@@ -91,7 +91,7 @@ async def _until_synced(user: User) -> None:
     """Wait until a payment is not refused for want of synchronisation: zero wei is refused later than that."""
     assert user.host is not None
     while True:
-        with pytest.raises(HostError, match="at least 1 wei|confirmed the newest state|not connected") as caught:
+        with pytest.raises(HostError, match=r"at least 1 wei|confirmed the newest state|not connected") as caught:
             await user.host.invoke("makePayment", toAddress="0x" + "11" * 20, value=0)
         if "at least 1 wei" in caught.value.message:
             return

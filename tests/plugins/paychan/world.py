@@ -254,7 +254,7 @@ class World:
         raw = bytes(key.sign_transaction(tx).raw_transaction)
         sent = await self.node.request("eth_sendRawTransaction", "0x" + raw.hex())
         async with asyncio.timeout(10):
-            while (receipt := await self.node.request("eth_getTransactionReceipt", sent)) is None:
+            while (receipt := await self.node.request("eth_getTransactionReceipt", sent)) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)  # an outside process mines when it does
         assert receipt["status"] == "0x1", f"{function} was reverted"
         return {"hashes": [sent], "blockNumber": receipt["blockNumber"], "fee": _fee(receipt)}
