@@ -113,7 +113,14 @@ class OperationRecords:
 
     def __init__(self, space: Space) -> None:
         self._space = space
+        self._last = 0
         self._all = {key.decode(): msgspec.json.decode(value, type=Operation) for key, value in space.scan()}
+
+    def new_id(self, now: float) -> str:
+        """Return a new operation's id: in the order of time, and not to be guessed."""
+        newest = max(self._all, default="")
+        self._last = max(int(now * 1000), self._last + 1, int(newest[:12] or "0", 16) + 1)
+        return f"{self._last:012x}{secrets.token_hex(10)}"
 
     def put(self, operation: Operation, batch: Batch) -> None:
         """Add the operation as it is now to a batch."""
@@ -137,8 +144,3 @@ class OperationRecords:
     def open(self) -> list[Operation]:
         """Return what is not over, oldest first."""
         return sorted((one for one in self._all.values() if not one.over), key=lambda one: one.id)
-
-
-def new_id(now: float) -> str:
-    """Return a new operation's id: sorts by time, cannot be guessed."""
-    return f"{int(now * 1000):012x}{secrets.token_hex(10)}"

@@ -22,7 +22,7 @@ from proxy.host.installed import Gateway, InstalledPlugin
 from proxy.host.operation_offers import Offer, Offers
 from proxy.host.operation_ports import L1, Accounts, Approvals, Transactions
 from proxy.host.operation_questions import operation_question
-from proxy.host.operation_records import Operation, OperationRecords, Step, new_id
+from proxy.host.operation_records import Operation, OperationRecords, Step
 from proxy.host.operation_requests import gateway_of, read_step
 from proxy.host.operation_steps import Outcome, Steps
 from proxy.storage import Space
@@ -99,7 +99,7 @@ class Operations:
         step = read_step(kind, gateway, params)
         self._refuse(plugin)
         operation = Operation(
-            id=new_id(self._clock()),
+            id=self._records.new_id(self._clock()),
             plugin=plugin.id,
             kind=kind,
             status="awaiting_approval",
