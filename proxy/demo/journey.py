@@ -24,6 +24,7 @@ from proxy.demo.party import Party, command
 from proxy.demo.processes import Process
 from proxy.demo.wei import Audit, Balance, WrongWei, balance, ether
 from proxy.upstream.embedded.launch import EmbeddedNode, ensure
+from proxy.upstream.l1 import L1
 from proxy.wallet.addresses import address_of
 
 PAYMENTS = 100
@@ -103,10 +104,15 @@ class Journey:
     async def start_l1(self) -> str:
         if self.l1 is None:
             self._node = await ensure(self.folder / "l1", {self.alice.address: 1000 * 10**18})
-        source = self.l1 or str(self._node.socket if self._node else "")
+            source, dev = str(self._node.socket), True
+            what = f"embedded, pid {self._node.pid}"
+        else:
+            identity = await L1.probe([self.l1])
+            source, dev = self.l1, identity.is_dev
+            what = f"{identity.client_version or 'a node'}, chain {identity.chain_id}"
         for party in self.parties:
-            party.on(source, dev=self.l1 is None)
-        return f"embedded, pid {self._node.pid}" if self._node else f"the node {self.l1}"
+            party.on(source, dev)
+        return what
 
     async def start_daemons(self) -> str:
         await asyncio.gather(*(party.start() for party in self.parties))

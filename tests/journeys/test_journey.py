@@ -1,0 +1,109 @@
+"""The demo's journey: by its command, on a real node over every kind of upstream, from every library, through power cuts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.demo.journey import PAYMENT, Journey, http_client
+from tests.conftest import TEST_PHRASE, Anvil
+from tests.journeys.clients.drive import client
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@asynccontextmanager
+async def journey_in(folder: Path, **options: Any) -> AsyncIterator[Journey]:
+    phrase = folder / "phrase"
+    phrase.write_text(TEST_PHRASE)
+    journey = Journey(folder, phrase, **options)
+    try:
+        yield journey
+    finally:
+        await journey.end()
+
+
+async def walk(journey: Journey, between: Callable[[str], Any] | None = None) -> None:
+    """Do every step; call `between` with the step's name after each that leaves daemons running."""
+    for name, step in journey.steps:
+        await step()
+        if between is not None and journey.alice.daemon is not None:
+            await between(name)
+    assert [line.name for line in journey.balances] == ["Alice", "Bob", "Hub", "Contract"]
+
+
+async def test_the_demo_command() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "proxy", "demo", "--json"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert lines[-1]["payments"] == 100
+    assert {row["name"] for row in lines[-1]["balances"]} == {"Alice", "Bob", "Hub", "Contract"}
+    assert all(row["wei"] == row["must"] for row in lines[-1]["balances"])
+
+
+@pytest.mark.parametrize(
+    ("upstream", "library"),
+    [
+        ("http", "web3.py-http"),
+        ("ws", "web3.py-ws"),
+        ("ipc", "ethers-http"),
+        ("http", "ethers-ws"),
+        ("ws", "viem-http"),
+        ("ipc", "viem-ws"),
+    ],
+)
+async def test_on_a_real_node_from_a_real_library(
+    anvil: Anvil, node_modules: Path, short_tmp: Path, upstream: str, library: str
+) -> None:
+    l1 = getattr(anvil, upstream)
+    async with journey_in(short_tmp, l1=l1, open_client=lambda url: client(library, url), payments=10) as journey:
+        await walk(journey)
+
+
+@pytest.mark.parametrize("node", ["embedded", "anvil"])
+async def test_a_power_cut_between_any_two_steps(request: pytest.FixtureRequest, short_tmp: Path, node: str) -> None:
+    l1 = None if node == "embedded" else request.getfixturevalue("anvil").ipc
+    cuts = []
+    async with journey_in(short_tmp, l1=l1, payments=10) as journey:
+
+        async def cut(after: str) -> None:
+            await journey.restart_daemons()
+            cuts.append(after)
+
+        await walk(journey, cut)
+    assert cuts == [name for name, _ in journey.steps][2:]
+
+
+async def test_a_power_cut_in_the_middle_of_the_payments_pays_each_order_once(short_tmp: Path) -> None:
+    async with journey_in(short_tmp, payments=12) as journey:
+        steps = dict(journey.steps)
+        for name in ("keys", "L1", "daemons", "funds", "contract", "hub", "install", "connect", "deposit"):
+            await steps[name]()
+        async with http_client(journey.alice.token_url) as shop:
+
+            async def order(number: int) -> Any:
+                params = {"toAddress": journey.bob.address, "value": str(PAYMENT)}
+                key = {"idempotencyKey": f"order-{number}"}
+                return await shop.request("l2_invoke", ["paychan", "makePayment", params, key])
+
+            for number in range(5):
+                await order(number)
+            under_way = asyncio.gather(*(order(number) for number in range(5, 9)), return_exceptions=True)
+            await journey.alice.kill()
+            await under_way
+        await journey.alice.start()
+        await steps["payments"]()  # asks for orders 0 to 11 again, with the same keys
+        for name in ("withdraw", "close", "balances"):
+            await steps[name]()
