@@ -144,6 +144,11 @@ class MethodTable:
         return iter(self._rows)
 
 
+def may_pass(method: str) -> bool:
+    """Tell whether some table could class `method` as PASS: neither ours nor refused, whatever the config allows."""
+    return method not in OWN and not _refused(method)
+
+
 def _refused(method: str) -> bool:
     folded = method.lower()
     return _REFUSED.match(folded) is not None and _SENDS_SIGNED.match(folded) is None
