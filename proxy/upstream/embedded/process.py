@@ -62,6 +62,8 @@ def check_directory(directory: Path) -> None:
 
 async def run(options: Options) -> None:
     """Serve until a signal comes or the socket goes. Raises StartError."""
+    # First of all: whoever saw the ready line may send a signal at once.
+    ended = _on_signals()
     check_directory(options.socket.parent)
     await _expect_free(options.socket)
     listener, born = _bind(options.socket)
@@ -72,7 +74,7 @@ async def run(options: Options) -> None:
         await server.open_socket(listener)
         port = None if options.port is None else await _open_http(server, options.port, closing)
         await _announce(server, options, port)
-        await _until_ended(options.socket, born)
+        await _until(ended, options.socket, born)
 
 
 def _bind(path: Path) -> tuple[socket.socket, os.stat_result]:
@@ -135,11 +137,15 @@ async def _announce(server: Server, options: Options, port: int | None) -> None:
         os.close(options.ready_fd)
 
 
-async def _until_ended(path: Path, born: os.stat_result) -> None:
+def _on_signals() -> asyncio.Event:
     ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    return ended
+
+
+async def _until(ended: asyncio.Event, path: Path, born: os.stat_result) -> None:
+    """Return when a signal came, or when the socket at `path` is no longer the one that was born there."""
     while not ended.is_set():
         if not _is_ours(path, born):
             sys.stderr.write(f"ending: {path} is gone\n")
