@@ -127,21 +127,12 @@ class Installer:
 
     def inspect(self, source: str) -> Inspected:
         """Read and check a source without agreeing to anything. Raises InstallRefused."""
-        folder = _directory(source)
         try:
-            manifest = read_manifest(folder)
-            files = read_package(folder)
-            for entry in manifest.gateway:
-                resolve_gateways(manifest, folder, (), entry.chain)
-            path = () if manifest.keys is None else self._paths.parse_plugin_path(manifest.keys.path)
-        except (ManifestError, OSError) as error:
-            raise InstallRefused(str(error)) from None
+            inspected = check_package(source, self._paths, self._layer1_allowed)
         except ValueError as error:
-            raise InstallRefused(f"keys.path: {error}") from None
-        _check_functions(manifest)
-        self._check_served(manifest, files)
-        self._check_binding(manifest.id, str(folder), path)
-        return Inspected(str(folder), digest_of_package(files), manifest, path, files, folder)
+            raise InstallRefused(str(error)) from None
+        self._check_binding(inspected.manifest.id, inspected.source, inspected.path)
+        return inspected
 
     async def install(self, inspected: Inspected, choices: Choices) -> Record:
         """Agree to what was inspected. A plugin that is installed at this very digest gets the new choices."""
@@ -182,18 +173,6 @@ class Installer:
         )
         self._registry.put(changed)
         return changed
-
-    def _check_served(self, manifest: Manifest, files: list[File]) -> None:
-        if manifest.runtime != "python":
-            raise InstallRefused("runtime: this version of l2proxy runs python plugins; npm comes later")
-        module = manifest.entry.partition(":")[0].replace(".", "/")
-        if not {f"{module}.py", f"{module}/__init__.py"} & {file.name for file in files}:
-            raise InstallRefused(f"entry: there is no {module}.py in the package")
-        if manifest.dependencies is not None:
-            _check_dependencies(manifest.dependencies, files)
-        for method in manifest.permissions.layer1:
-            if method != "eth_sendRawTransaction" and not self._layer1_allowed(method):
-                raise InstallRefused(f"permissions.layer1: {method} is no method that a plugin may be given")
 
     def _check_binding(self, plugin_id: str, source: str, path: KeyPath) -> None:
         for other, binding in self._registry.bindings().items():
@@ -260,31 +239,67 @@ class Installer:
                 await self._check_gateway(gateway)
 
 
+def check_package(source: str, paths: Paths, layer1_allowed: Callable[[str], bool]) -> Inspected:
+    """Read and check a directory by itself: no registry, no chain. Raises ManifestError."""
+    folder = _directory(source)
+    try:
+        manifest = read_manifest(folder)
+        files = read_package(folder)
+        for entry in manifest.gateway:
+            resolve_gateways(manifest, folder, (), entry.chain)
+    except OSError as error:
+        raise ManifestError(f"{folder} cannot be read: {error.strerror}") from None
+    try:
+        path = () if manifest.keys is None else paths.parse_plugin_path(manifest.keys.path)
+    except ValueError as error:
+        raise ManifestError(f"keys.path: {error}") from None
+    _check_functions(manifest)
+    _check_served(manifest, files, layer1_allowed)
+    return Inspected(str(folder), digest_of_package(files), manifest, path, files, folder)
+
+
+def _check_served(manifest: Manifest, files: list[File], layer1_allowed: Callable[[str], bool]) -> None:
+    if manifest.runtime != "python":
+        raise ManifestError("runtime: this version of l2proxy runs python plugins; npm comes later")
+    module = manifest.entry.partition(":")[0].replace(".", "/")
+    if not {f"{module}.py", f"{module}/__init__.py"} & {file.name for file in files}:
+        raise ManifestError(f"entry: there is no {module}.py in the package")
+    if manifest.dependencies is not None:
+        _check_dependencies(manifest.dependencies, files)
+    for method in manifest.permissions.layer1:
+        if method != "eth_sendRawTransaction" and not layer1_allowed(method):
+            raise ManifestError(f"permissions.layer1: {method} is no method that a plugin may be given")
+
+
 def _directory(source: str) -> Path:
     if source.startswith(("pypi:", "npm:")) or source.endswith((".whl", ".tgz", ".tar.gz", ".zip")):
-        raise InstallRefused(f"{shorten(source)}: this version of l2proxy installs from a directory only")
+        raise ManifestError(f"{shorten(source)}: this version of l2proxy installs from a directory only")
     folder = Path(source)
     if not folder.is_absolute():
-        raise InstallRefused(f"{shorten(source)} is not an absolute path")
+        raise ManifestError(f"{shorten(source)} is not an absolute path")
     if not folder.is_dir():
-        raise InstallRefused(f"there is no directory {shorten(source)}")
+        raise ManifestError(f"there is no directory {shorten(source)}")
     return folder.resolve()
 
 
 def _check_functions(manifest: Manifest) -> None:
     for entry in manifest.gateway:
         where = f"gateway {entry.name}"
-        refuse_functions(normal_signature(text, where) for text in (*entry.deposit, *entry.withdraw, *entry.dispute))
+        functions = (normal_signature(text, where) for text in (*entry.deposit, *entry.withdraw, *entry.dispute))
+        try:
+            refuse_functions(functions)
+        except RpcError as error:
+            raise ManifestError(f"{where}: {error.message}") from None
 
 
 def _check_dependencies(name: str, files: list[File]) -> None:
     """Let a lock without requirements pass; installing any comes with the plugin-host issue."""
     lock = next((file for file in files if file.name == name), None)
     if lock is None:
-        raise InstallRefused(f"dependencies: there is no {shorten(name)} in the package")
+        raise ManifestError(f"dependencies: there is no {shorten(name)} in the package")
     lines = [line.strip() for line in lock.data.decode("utf-8", "replace").splitlines()]
     if any(line and not line.startswith("#") for line in lines):
-        raise InstallRefused("dependencies: this version of l2proxy installs none; put pure modules beside the code")
+        raise ManifestError("dependencies: this version of l2proxy installs none; put pure modules beside the code")
 
 
 def _overrides(given: tuple[str, ...], manifest: Manifest) -> tuple[Override, ...]:

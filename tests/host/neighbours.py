@@ -49,7 +49,7 @@ class FakeL1:
 
     def __init__(self) -> None:
         self.chain: list[Block] = []
-        self.listeners: list[asyncio.Queue[None]] = []
+        self.listeners: list[asyncio.Queue[int]] = []
         self.blocks = self
         self.forks = 0
         self.failing: RpcError | None = None
@@ -79,10 +79,10 @@ class FakeL1:
 
     def _tell(self) -> None:
         for queue in self.listeners:
-            queue.put_nowait(None)
+            queue.put_nowait(len(self.chain))
 
-    async def events(self) -> AsyncIterator[None]:
-        queue: asyncio.Queue[None] = asyncio.Queue()
+    async def events(self) -> AsyncIterator[int]:
+        queue: asyncio.Queue[int] = asyncio.Queue()
         self.listeners.append(queue)
         while True:
             yield await queue.get()
@@ -284,7 +284,7 @@ class Home:
             limits=LimitSettings(**self.limits),
         )
         timing = {} if self.clock is None else {"clock": self.clock}
-        self.plugins = Plugins(catalog, ports, back_off=self.back_off, **timing)  # type: ignore[arg-type]
+        self.plugins = Plugins(catalog, ports, back_off=self.back_off, **timing)
         return self.plugins
 
     async def dispatch(self, request: Request, context: Context) -> Answer:
@@ -321,7 +321,7 @@ class Home:
         """Return what was delivered, once there are `count` deliveries."""
         async with asyncio.timeout(15):
             while len(rows := await self.ask("heard", plugin=plugin)) < count:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # noqa: ASYNC110 - another process is polled
         return list(rows)
 
 

@@ -80,7 +80,7 @@ class Echo(Plugin):
     async def on_operation(self, operation):
         self.heard.append(["operation", operation.id, operation.status])
 
-    async def on_scheduled(self, id, data, missed):
+    async def on_scheduled(self, id, data, missed):  # noqa: A002
         self.heard.append(["scheduled", id, data, missed])
 
     async def on_hub_open(self):

@@ -1,0 +1,185 @@
+"""`l2proxy plugin`: add, list, info, remove, logs, set-owner; `check` for authors stands in `plugin_authoring`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxy.cli.plugin_authoring import check
+from proxy.cli.session import USAGE, Failure, Session, printable, session_options, table
+
+FOLLOW_EVERY = 0.5  # seconds between two looks at a log
+
+_PURPOSE = {
+    "store": "keep data of its own on this machine",
+    "keys": "make and use keys below its own path",
+    "keys.export": "get the PRIVATE KEYS below its path; it can then sign anything with them",
+    "hub": "talk to its hub, and to nothing else",
+    "gateway": "ask you for deposits into and withdrawals from its gateway",
+    "layer1": "read the L1 chain with the methods it lists",
+    "transfer": "ask you for transfers from your main account to any address",
+    "eth_sendRawTransaction": "send transactions signed with its own keys to L1",
+}
+
+
+@click.group()
+def plugin() -> None:
+    """Layer-2 plugins: third-party code that runs in a process of its own."""
+
+
+plugin.add_command(check)
+
+
+@plugin.command()
+@click.argument("source")
+@click.option("--owner", metavar="ADDRESS", help="Main account it acts for (default: the first).")
+@click.option("--hub", metavar="URL", help="Another hub than the manifest's; needed for private addresses.")
+@click.option("--gateway", "gateways", metavar="[NAME:]CHAIN=ADDRESS", multiple=True, help="Another gateway address.")
+@click.option("--grant", "grants", metavar="all|NAME,…", multiple=True, help="What it may have of what it asks for.")
+@session_options
+def add(
+    session: Session,
+    source: str,
+    owner: str | None,
+    hub: str | None,
+    gateways: tuple[str, ...],
+    grants: tuple[str, ...],
+) -> None:
+    """Install the plugin in the directory SOURCE.
+
+    Shows what it asks for and, without --grant, asks you about each. `all` leaves out keys.export, transfer and
+    eth_sendRawTransaction, which must be named. No code of the package runs before it is installed.
+    """
+    if not grants and not _terminal():
+        raise Failure("say --grant all or --grant NAME,… (there is no terminal to ask on)", USAGE)
+    found = session.call("admin_pluginInspect", {"source": _source(source)})
+    if not session.json:
+        click.echo(_shown(found, owner, hub, gateways))
+    chosen = [name.strip() for text in grants for name in text.split(",") if name.strip()]
+    if not grants:
+        chosen = [name for name in found["requests"] if click.confirm(f"Allow it to {_PURPOSE[name]}? [{name}]")]
+    params: dict[str, Any] = {"source": found["source"], "digest": found["digest"], "grants": chosen}
+    params |= {"owner": owner, "hub": hub, "gateways": list(gateways)}
+    added = session.call("admin_pluginAdd", params)
+    session.show(added, lambda value: f"{value['id']} {value['version']} is installed for {value['owner']}")
+
+
+@plugin.command("list")
+@session_options
+def list_(session: Session) -> None:
+    """Show the installed plugins and what they are doing."""
+
+    def told(rows: list[dict[str, Any]]) -> Any:
+        cells = [(row["id"], row["version"], row["status"], row["owner"], row.get("why", "")) for row in rows]
+        return table(
+            ("id", "version", "status", "owner", ""), cells, "no plugin is installed; `l2proxy plugin add DIR`"
+        )
+
+    session.show(session.call("admin_pluginList"), told)
+
+
+@plugin.command()
+@click.argument("id")
+@session_options
+def info(session: Session, id: str) -> None:  # noqa: A002 - the argument's name on the command line
+    """Show everything about one plugin."""
+    session.show(session.call("admin_pluginInfo", {"id": id}), _told)
+
+
+@plugin.command()
+@click.argument("id")
+@click.option("--delete-store", is_flag=True, help="Delete its data as well; refused while something is locked on L1.")
+@click.option("--release", is_flag=True, help="Let another source take its id and key path.")
+@session_options
+def remove(session: Session, id: str, delete_store: bool, release: bool) -> None:  # noqa: A002
+    """Stop a plugin, revoke every permission for it, and forget it. Its store is kept."""
+    removed = session.call("admin_pluginRemove", {"id": id, "deleteStore": delete_store, "release": release})
+    session.show(removed, lambda value: f"{value['id']} is removed; its store is {value['store']}")
+
+
+@plugin.command("set-owner")
+@click.argument("id")
+@click.argument("address")
+@session_options
+def set_owner(session: Session, id: str, address: str) -> None:  # noqa: A002
+    """Have a plugin act for another main account."""
+    changed = session.call("admin_pluginSetOwner", {"id": id, "owner": address})
+    session.show(changed, lambda value: f"{value['id']} acts for {value['owner']}")
+
+
+@plugin.command()
+@click.argument("id")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what it says from now on.")
+@click.option("--lines", "-n", type=click.IntRange(1, 10_000), default=200, show_default=True)
+@session_options
+def logs(session: Session, id: str, follow: bool, lines: int) -> None:  # noqa: A002
+    """Show what a plugin said."""
+    found = session.call("admin_pluginLogs", {"id": id, "limit": lines})
+    if session.json and not follow:
+        session.show(found["lines"])
+        return
+    _print(session, found["lines"])
+    while follow:
+        time.sleep(FOLLOW_EVERY)
+        found = session.call("admin_pluginLogs", {"id": id, "after": found["cursor"], "limit": 10_000})
+        _print(session, found["lines"])
+
+
+def _print(session: Session, lines: list[str]) -> None:
+    for line in lines:
+        click.echo(json.dumps(line, ensure_ascii=False) if session.json else printable(line))
+
+
+def _terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _source(source: str) -> str:
+    """Return a directory as an absolute path; other sources as they are."""
+    if source.startswith(("pypi:", "npm:")):
+        return source
+    return str(Path(source).expanduser().absolute())
+
+
+def _shown(found: dict[str, Any], owner: str | None, hub: str | None, gateways: tuple[str, ...]) -> str:
+    lines = [
+        f"{found['id']} {found['version']}: {found['name']}. {found['description']}",
+        f"  source   {found['source']}",
+        f"  digest   {found['digest']}",
+    ]
+    if owner is not None:
+        lines.append(f"  owner    {owner}")
+    if found["keys"] is not None:
+        lines.append(f"  keys     below {found['keys']['path']}")
+    if found["hub"] is not None:
+        lines.append(f"  hub      {hub or found['hub']}")
+    for row in found["gateways"]:
+        lines.append(f"  gateway  {row['name']} on chain {row['chain']}: {row['address']}")
+        for kind in ("deposit", "withdraw", "dispute"):
+            lines += [f"           {kind} {function}" for function in row[kind]]
+    lines += [f"  gateway  {text} (yours)" for text in gateways]
+    for row in found["actions"]:
+        spends = f", spends {row['spends']['asset']} up to {row['spends']['param']}" if row["spends"] else ""
+        unasked = "; connected sites may call this unasked" if row["approval"] == "never" else ""
+        lines.append(f"  action   {row['name']} ({row['approval']}{spends}{unasked})")
+    lines.append(f"  asks for {', '.join(found['requests']) or 'nothing'}")
+    if found["permissions"]["layer1"]:
+        lines.append(f"           layer1: {', '.join(found['permissions']['layer1'])}")
+    lines.append("  Budgets bind the sites that call it, not the plugin: it can lose what you deposit into it.")
+    return "\n".join(printable(line) for line in lines)
+
+
+def _told(value: dict[str, Any]) -> str:
+    lines = []
+    for name, shown in value.items():
+        if isinstance(shown, list | dict):
+            text = json.dumps(shown, ensure_ascii=False)
+        else:
+            text = "none" if shown is None else str(shown)
+        lines.append(printable(f"{name:12} {text}"))
+    return "\n".join(lines)

@@ -1,0 +1,82 @@
+"""What a plugin's code declares, read in a plugin process, beside what its manifest declares (`l2proxy plugin check`)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from proxy.host import frames
+from proxy.host.manifest import Action, Manifest
+from proxy.host.process import spawn
+
+SECONDS = 20.0
+MAX_SAID = 64 * 1024  # bytes of what the process prints when it fails
+
+
+class DeclarationFailed(ValueError):
+    """The code could not be read; the message holds the last line it printed."""
+
+
+async def declared_by_code(folder: Path, manifest: Manifest) -> list[Action]:
+    """Return the actions the code declares. Raises DeclarationFailed."""
+    process = await spawn(folder, manifest.entry, manifest.permissions.memory_bytes, "declare")
+    process.stdin.close()
+    try:
+        async with asyncio.timeout(SECONDS):
+            line, said = await asyncio.gather(_first_line(process.stdout), process.stderr.read(MAX_SAID))
+            how = await process.wait()
+    except TimeoutError:
+        raise DeclarationFailed(f"the code did not declare its actions within {SECONDS:g} s") from None
+    finally:
+        process.kill()
+    if not line:
+        last = said.decode("utf-8", "replace").strip().splitlines()
+        raise DeclarationFailed(f"the code cannot be loaded: {last[-1] if last else how}")
+    try:
+        return msgspec.convert(json.loads(line), list[Action])
+    except (ValueError, msgspec.ValidationError) as error:
+        raise DeclarationFailed(f"the code declares its actions in no known form: {error}") from None
+
+
+def differences(manifest: Manifest, coded: list[Action]) -> list[str]:
+    """Return one sentence for each way in which the code's actions differ from the manifest's."""
+    declared = {action.name: action for action in manifest.action}
+    there = {action.name: action for action in coded}
+    found = [f"action {name} is in the manifest and not in the code" for name in declared if name not in there]
+    found += [f"action {name} is in the code and not in the manifest" for name in there if name not in declared]
+    for name in declared.keys() & there.keys():
+        ours, theirs = _essence(declared[name]), _essence(there[name])
+        found += [
+            f"action {name}: {part} is {json.dumps(ours[part])} in the manifest and {json.dumps(theirs[part])} in the code"
+            for part in ours
+            if ours[part] != theirs[part]
+        ]
+    return sorted(found)
+
+
+def _essence(action: Action) -> dict[str, Any]:
+    return {
+        "params": [_typed(param.to_json()) for param in action.params],
+        "returns": [_typed(param.to_json()) for param in action.returns],
+        "spends": None if action.spends is None else [action.spends.param, action.spends.asset],
+        "approval": action.approval,
+        "idempotent": action.idempotent,
+    }
+
+
+def _typed(row: dict[str, Any]) -> dict[str, Any]:
+    from proxy.host.abi_types import canonical
+
+    components = [_typed(component) for component in row.get("components", [])]
+    return {"name": row["name"], "type": canonical(row["type"]), "components": components}
+
+
+async def _first_line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ValueError:
+        raise DeclarationFailed(f"the code declares more than {frames.MAX_LINE} bytes of actions") from None
