@@ -25,6 +25,7 @@ POLL_DEV, POLL_NEAR, POLL_FAR, POLL_ANNOUNCED = 0.2, 1.0, 4.0, 12.0
 
 class Following:
     """The tasks that follow the chain. `line`: the shared socket, None over HTTP; `confirm` raises when the chain is foreign;
+    `revive` tries nodes that failed;
     `poll_seconds`: between looks at a node that announces nothing.
     """
 
@@ -33,9 +34,11 @@ class Following:
         line: Callable[[], Awaitable[Line | None]],
         call: Callable[..., Awaitable[Any]],
         confirm: Callable[[], Awaitable[None]],
+        revive: Callable[[], Awaitable[None]],
         poll_seconds: Callable[[], float],
     ) -> None:
         self._line = line
+        self._revive = revive
         self._poll_seconds = poll_seconds
         self._announced = False
         self._owner: asyncio.Task[None] | None = None
@@ -61,6 +64,7 @@ class Following:
             async with asyncio.TaskGroup() as self._group:
                 self._spawn(self.blocks.run())
                 self._spawn(self._listen())
+                self._spawn(self._keep_reviving())
                 running.set()
         except Exception:
             log.critical("the proxy has stopped following the L1 chain by a fault of its own", exc_info=True)
@@ -73,6 +77,12 @@ class Following:
             coroutine.close()
             raise Disconnected("the L1 node is not followed: the proxy is starting or stopping")
         return self._group.create_task(coroutine)
+
+    async def _keep_reviving(self) -> None:
+        """Try nodes that failed again, so that no caller has to find out."""
+        while True:
+            await asyncio.sleep(POLL_NEAR)
+            await self._revive()
 
     async def _listen(self) -> None:
         """Let a node that announces new heads hasten the tracker; what it announces is looked at, never believed."""

@@ -55,7 +55,7 @@ class L1:
         self._identity: ChainIdentity | None = None
         self._lost = False
         self.nodes = [Node(parse(url), response_limit, self._admit) for url in urls]
-        self._following = Following(self._line, self.call, self._confirm, self._poll_seconds)
+        self._following = Following(self._line, self.call, self._confirm, self._revive, self._poll_seconds)
         self.blocks: BlockTracker = self._following.blocks
 
     @staticmethod
@@ -188,6 +188,11 @@ class L1:
             if not node.resting:
                 await node.confirm()
         await self.forward(_PROBE)
+
+    async def _revive(self) -> None:
+        for node in self.nodes:
+            if node.trouble is not None and not node.resting:
+                await node.try_again()
 
     def _poll_seconds(self) -> float:
         if self._identity is not None and self.is_dev:

@@ -18,6 +18,7 @@ from proxy.upstream import envelope
 from proxy.upstream.failures import Broken, Unreachable
 from proxy.upstream.frames import Frame, Oversize
 from proxy.upstream.node_socket import Socket, too_large
+from proxy.upstream.repeatable import may_repeat
 
 log = logging.getLogger("l2proxy.upstream")
 
@@ -35,10 +36,11 @@ class _Push(msgspec.Struct):
 class Pending:
     """One request on the shared socket."""
 
-    __slots__ = ("answer", "deliver", "raw_id")
+    __slots__ = ("answer", "deliver", "raw_id", "repeatable")
 
-    def __init__(self, raw_id: bytes, deliver: Deliver | None) -> None:
+    def __init__(self, raw_id: bytes, deliver: Deliver | None, *, repeatable: bool) -> None:
         self.raw_id = raw_id
+        self.repeatable = repeatable
         self.deliver = deliver
         self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
@@ -68,7 +70,7 @@ class Line:
         if self.socket is None or self.over.is_set():
             raise Unreachable("the connection to the L1 node has ended")
         number = b"%d" % next(self._numbers)
-        pending = self._pending[number] = Pending(raw_id, deliver)
+        pending = self._pending[number] = Pending(raw_id, deliver, repeatable=may_repeat(request.method))
         try:
             await self.socket.send(envelope.write(request, number))
             return await pending.answer
@@ -116,15 +118,17 @@ class Line:
         pending.answer.set_result(body)
 
     def _unnumbered(self, frame: Frame, number: bytes) -> None:
-        """Give an answer with id null to the only one it can be meant for; else nobody can tell whose it is."""
-        if number == b"null" and len(self._pending) == 1:
-            (only,) = self._pending.values()
-            if not only.answer.done():
-                only.answer.set_result(frame.body)
-        elif number == b"null":
-            log.warning(
-                "the L1 node sent an answer with id null that belongs to none of %d requests", len(self._pending)
-            )
+        """Take an answer with id null: nobody can tell whose it is, unless one alone waits; reads are asked again one by one."""
+        if number != b"null":
+            return  # late: its asker has gone
+        waiting = [pending for pending in self._pending.values() if not pending.answer.done()]
+        if len(waiting) == 1:
+            waiting[0].answer.set_result(frame.body)
+            return
+        for pending in waiting:
+            if pending.repeatable:
+                failure = Broken("the L1 node did not say which request it answered", repeatable=True, alone=True)
+                pending.answer.set_exception(failure)
 
     def _bind(self, body: bytes, deliver: Deliver) -> None:
         reply = msgspec.json.decode(body)

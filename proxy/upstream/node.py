@@ -27,6 +27,7 @@ from proxy.upstream.node_socket import Ask
 log = logging.getLogger("l2proxy.upstream")
 
 _VERIFY_SECONDS = 10
+_PROBE = Request("eth_chainId", b"[]", b"1")
 
 
 class Transport(Protocol):
@@ -79,6 +80,14 @@ class Node:
             return await self._transport.line()
         except (Unreachable, WrongChain) as failure:
             raise self._rest(failure) from failure
+
+    async def try_again(self) -> None:
+        """Ask a node that failed for what costs nothing; it works again, or rests longer."""
+        try:
+            async with asyncio.timeout(_VERIFY_SECONDS):
+                await self.exchange(_PROBE)
+        except (NodeFailure, TimeoutError) as failure:
+            log.debug("%s does not work yet: %s", self.address.shown, failure)
 
     async def confirm(self) -> None:
         """Verify a node whose chain has changed deeply; a foreign chain ends every connection to it."""

@@ -81,7 +81,7 @@ class FakeNode:
                 writer.write(frame + self.ending)
 
             self.pushes.append(push)
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                 while line := await reader.readline():
                     task = asyncio.create_task(one(line, writer))
                     tasks.add(task)
@@ -119,17 +119,22 @@ class FakeNode:
                 await socket.send_str(frame.decode())
 
             self.pushes.append(push)
-            async for message in socket:
-                if message.type is not WSMsgType.TEXT:
-                    continue
+
+            async def one(raw: bytes) -> None:
                 try:
-                    body = await self.respond(message.data.encode())
+                    body = await self.respond(raw)
                 except Die:
-                    break
+                    await socket.close()
                 except Hang:
-                    continue
-                if body is not None:
-                    await socket.send_str(body.decode())
+                    return
+                else:
+                    if body is not None and not socket.closed:
+                        await socket.send_str(body.decode())
+
+            async with asyncio.TaskGroup() as tasks:
+                async for message in socket:
+                    if message.type is WSMsgType.TEXT:
+                        tasks.create_task(one(message.data.encode()))
             return socket
 
         async with listening(serve) as port:
@@ -143,12 +148,16 @@ class FakeNode:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             self.connections += 1
             writers.append(writer)
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, Die, Hang):
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, Die):
                 while True:
                     head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
                     headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
                     self.headers.append(headers)
-                    body = await self.respond(await reader.readexactly(int(headers["content-length"])))
+                    try:
+                        body = await self.respond(await reader.readexactly(int(headers["content-length"])))
+                    except Hang:
+                        await reader.read()
+                        break
                     writer.write((reply or ok)(body or b""))
             if not writer.is_closing():
                 writer.close()
@@ -166,9 +175,9 @@ class FakeNode:
 async def listening(handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> AsyncIterator[int]:
     """Serve `handler` on a free port."""
     server = web.Server(handler)
-    runner = web.ServerRunner(server)
+    runner = web.ServerRunner(server, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1)
+    site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     try:
         yield runner.addresses[0][1]

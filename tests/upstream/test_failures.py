@@ -1,0 +1,377 @@
+"""What callers get when a node hangs, lies, floods, redirects or dies; and what is never sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from middleware.errors import Disconnected, LimitExceeded
+from middleware.waist import Request
+from proxy.upstream.l1 import L1
+from tests.upstream.fake_node import OTHER_GENESIS, Die, FakeNode, Hang, ok, raw_id, result
+
+KINDS = ["http", "ws", "ipc"]
+RAW_TRANSACTION = Request("eth_sendRawTransaction", b'["0x02"]', b"1")
+BALANCE = Request("eth_getBalance", b'["0x01"]', b"1")
+
+
+@contextlib.asynccontextmanager
+async def behind(node: FakeNode, kind: str, folder: Path, **options: Any) -> AsyncIterator[L1]:
+    """Serve `node` by `kind` and connect to it."""
+    serving = {"http": node.http(), "ws": node.ws(), "ipc": node.ipc(folder / "node.ipc")}
+    async with serving[kind] as url:
+        l1 = L1([url], **options)
+        await l1.start()
+        try:
+            yield l1
+        finally:
+            await l1.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_node_that_hangs_is_given_up(kind: str, short_tmp: Path) -> None:
+    async def answer(request: dict[str, Any]) -> bytes:
+        if request["method"] == "eth_call":
+            raise Hang
+        return result(request, "0x2")
+
+    async with behind(FakeNode(answer), kind, short_tmp, call_seconds=0.3) as l1:
+        with pytest.raises(Disconnected, match=r"did not answer eth_call within 0\.3 s$"):
+            await l1.call("eth_call")
+        assert await l1.call("eth_getBalance") == "0x2"
+
+
+async def test_one_that_hangs_delays_nobody_else(short_tmp: Path) -> None:
+    gate = asyncio.Event()
+
+    async def answer(request: dict[str, Any]) -> bytes:
+        if request["method"] == "eth_call":
+            await gate.wait()
+        return result(request, request["method"])
+
+    async with behind(FakeNode(answer), "ipc", short_tmp) as l1:
+        slow = asyncio.create_task(l1.call("eth_call"))
+        assert await asyncio.gather(*(l1.call("eth_getBalance") for _ in range(20))) == ["eth_getBalance"] * 20
+        assert not slow.done()
+        gate.set()
+        assert await slow == "eth_call"
+
+
+@pytest.mark.parametrize("kind", ["ws", "ipc"])
+async def test_a_late_answer_meets_nobody(kind: str, short_tmp: Path) -> None:
+    late: list[dict[str, Any]] = []
+
+    async def answer(request: dict[str, Any]) -> bytes:
+        if request["method"] == "eth_call":
+            late.append(request)
+            raise Hang
+        return b"\n".join([*(result(one, "late") for one in late if kind == "ipc"), result(request, "own")])
+
+    async with behind(FakeNode(answer), kind, short_tmp, call_seconds=0.2) as l1:
+        with pytest.raises(Disconnected):
+            await l1.call("eth_call")
+        assert await l1.call("eth_getBalance") == "own"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_read_is_repeated_once_when_the_connection_died(kind: str, short_tmp: Path) -> None:
+    deaths = 1
+
+    async def answer(request: dict[str, Any]) -> bytes:
+        nonlocal deaths
+        if request["method"] == "eth_getBalance" and deaths:
+            deaths -= 1
+            raise Die
+        return result(request, "0x2")
+
+    node = FakeNode(answer)
+    async with behind(node, kind, short_tmp) as l1:
+        await l1.call("eth_gasPrice")
+        assert await l1.call("eth_getBalance") == "0x2"
+        assert node.methods().count("eth_getBalance") == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_read_is_not_repeated_for_ever(kind: str, short_tmp: Path) -> None:
+    async def answer(request: dict[str, Any]) -> bytes:
+        if request["method"] == "eth_getBalance":
+            raise Die
+        return result(request, "0x2")
+
+    node = FakeNode(answer)
+    async with behind(node, kind, short_tmp) as l1:
+        with pytest.raises(Disconnected):
+            await l1.forward(BALANCE)
+        assert node.methods().count("eth_getBalance") == 2 - (
+            kind == "http"
+        )  # its connection was new, so nothing was stale
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["eth_sendRawTransaction", "eth_getFilterChanges", "evm_mine", "anvil_setBalance"])
+async def test_what_may_have_taken_effect_is_sent_once(kind: str, method: str, short_tmp: Path) -> None:
+    async def answer(request: dict[str, Any]) -> bytes:
+        if request["method"] == method:
+            raise Die
+        return result(request, "0x2")
+
+    node = FakeNode(answer)
+    async with behind(node, kind, short_tmp) as l1:
+        await l1.call("eth_gasPrice")
+        with pytest.raises(Disconnected, match="whether it took effect is unknown") as caught:
+            await l1.call(method, "0x02")
+        assert caught.value.code == 4900
+        assert node.methods().count(method) == 1
+        assert await l1.call("eth_gasPrice") == "0x2"
+
+
+@pytest.mark.parametrize("body", [b"<html>login</html>", b"", b"[]", b"nonsense", b'{"jsonrpc":"2.0","id":1,"resu'])
+async def test_a_page_is_no_answer(body: bytes, short_tmp: Path) -> None:
+    async def answer(_: dict[str, Any]) -> bytes:
+        return body
+
+    async with behind(FakeNode(answer), "http", short_tmp) as l1:
+        with pytest.raises(Disconnected, match="not JSON-RPC"):
+            await l1.forward(BALANCE)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "passes"),
+    [
+        (b"429 Too Many", b'{"jsonrpc":"2.0","id":1,"error":{"code":-32005,"message":"slow"}}', True),
+        (b"429 Too Many", b'{"error":"slow"}', False),
+        (b"502 Bad Gateway", b"<html>", False),
+    ],
+)
+async def test_an_http_error_passes_if_it_is_an_answer(
+    status: bytes, body: bytes, passes: bool, short_tmp: Path
+) -> None:
+    def reply(answer: bytes) -> bytes:
+        return ok(answer).replace(b"200 OK", status) if b"balance" in answer or answer == body else ok(answer)
+
+    async def answer(_: dict[str, Any]) -> bytes:
+        return body
+
+    node = FakeNode(answer)
+    async with node.http(reply=reply) as url:
+        l1 = L1([url])
+        if passes:
+            assert (await l1.forward(BALANCE)).body == body
+        else:
+            with pytest.raises(Disconnected, match=status[:3].decode()):
+                await l1.forward(BALANCE)
+        await l1.close()
+
+
+async def test_redirects_are_not_followed(short_tmp: Path) -> None:
+    elsewhere = FakeNode()
+
+    def away(target: str) -> Callable[[bytes], bytes]:
+        head = f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n"
+        return lambda _: head.encode()
+
+    async with elsewhere.http() as target, FakeNode().http(reply=away(target)) as url:
+        for scheme in ("http", "ws"):
+            with pytest.raises(Disconnected):
+                await L1.probe([url.replace("http", scheme)])
+    async with elsewhere.ws() as target, FakeNode().http(reply=away(target)) as url:
+        with pytest.raises(Disconnected):
+            await L1.probe([url.replace("http", "ws")])
+    assert elsewhere.connections == 0
+
+
+async def test_nothing_but_the_proxys_own_headers_leaves(short_tmp: Path) -> None:
+    def with_cookie(body: bytes) -> bytes:
+        return ok(body).replace(b"\r\n\r\n", b"\r\nSet-Cookie: a=b; Path=/\r\n\r\n", 1)
+
+    node = FakeNode()
+    async with node.http(reply=with_cookie) as url:
+        l1 = L1([url])
+        for _ in range(3):
+            await l1.forward(BALANCE)
+        await l1.close()
+    names = {name for headers in node.headers for name in headers}
+    assert names - {"connection"} == {"host", "content-type", "accept", "accept-encoding", "content-length"}
+    assert {headers.get("connection", "close") for headers in node.headers} == {"close"}
+    assert {headers["accept-encoding"] for headers in node.headers} == {"identity"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_too_large_an_answer_hurts_its_asker_alone(kind: str, short_tmp: Path) -> None:
+    async def answer(request: dict[str, Any]) -> bytes:
+        return result(request, "x" * 20_000 if request["method"] == "eth_getLogs" else "small")
+
+    node = FakeNode(answer)
+    async with behind(node, kind, short_tmp, response_limit=5000) as l1:
+        outcomes = await asyncio.gather(
+            *(l1.call(method) for method in ("eth_getBalance", "eth_getLogs", "eth_getBalance")), return_exceptions=True
+        )
+        assert outcomes[0] == outcomes[2] == "small"
+        assert isinstance(outcomes[1], LimitExceeded)
+        assert outcomes[1].data == {"limit": "response"}
+        assert await l1.call("eth_getBalance") == "small"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_large_answer_arrives_whole(kind: str, short_tmp: Path) -> None:
+    value = "0x" + "ab" * 4_000_000
+
+    async def answer(request: dict[str, Any]) -> bytes:
+        return result(request, value)
+
+    async with behind(FakeNode(answer), kind, short_tmp) as l1:
+        reply = await l1.forward(Request("eth_getLogs", b"[]", b'"me"'))
+        assert reply.body == result({"id": "me"}, value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [
+    b'{"id":%b,"jsonrpc":"2.0","result":{"id":3}}',
+    b'{"jsonrpc":"2.0","result":{"id":3,"x":"\\",\\"id\\":4}"},"id":%b}',
+    b'{"jsonrpc":"2.0","result":[{"id":3}],"id" : %b,"extra":{"id":5}}',
+    b'{ "jsonrpc" : "2.0", "error":{"code":-1,"message":"id\\":7"} , "id": %b }',
+])  # fmt: skip
+async def test_the_callers_id_stands_where_the_node_put_it(kind: str, shape: bytes, short_tmp: Path) -> None:
+    async def answer(request: dict[str, Any]) -> bytes:
+        return shape % raw_id(request)
+
+    async with behind(FakeNode(answer), kind, short_tmp) as l1:
+        for caller in (b"1", b'"x"', b"null", b"-9223372036854775808", b"1.5"):
+            body = (await l1.forward(Request("eth_getBalance", b"[]", caller))).body
+            assert body == shape % caller
+
+
+async def test_an_odd_id_keeps_its_spelling_on_a_connection_of_its_own(short_tmp: Path) -> None:
+    node = FakeNode()
+    async with behind(node, "ipc", short_tmp) as l1:
+        before = node.connections
+        for spelling in (b"1.50", b'"\\u0041"', b"1e2", b"123456789012345678901234567890"):
+            await l1.forward(Request("eth_getBalance", b"[]", spelling))
+            assert b'"id":' + spelling + b"," in node.asked[-1]
+        assert node.connections == before + 1, "one at a time shares one connection"
+        for caller in (b"7", b'"A"', b"null"):
+            await l1.forward(Request("eth_getBalance", b"[]", caller))
+            assert json.loads(node.asked[-1])["id"] > 1
+        assert node.connections == before + 1
+
+
+async def test_an_answer_without_id_reaches_its_asker_and_nobody_else(short_tmp: Path) -> None:
+    refusal = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Invalid request"}}'
+
+    async def answer(request: dict[str, Any]) -> bytes:
+        return refusal if request["method"] == "eth_call" else result(request, "0x2")
+
+    async with behind(FakeNode(answer), "ipc", short_tmp, call_seconds=5) as l1:
+        calls = [
+            l1.forward(Request(method, b"[]", b"1")) for method in ("eth_getBalance", "eth_call", "eth_getBalance")
+        ]
+        bodies = [reply.body for reply in await asyncio.gather(*calls)]
+        assert bodies == [result({"id": 1}, "0x2"), refusal, result({"id": 1}, "0x2")]
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"HTTP/1.1 400 Bad Request", b'{"id":1}}}', b"\xff\xfe", b'{"jsonrpc":"2.0","id":%d,"result":"\x01"}']
+)
+async def test_garbage_ends_the_socket_and_the_next_call_gets_a_new_one(garbage: bytes, short_tmp: Path) -> None:
+    spoiled = False
+
+    async def answer(request: dict[str, Any]) -> bytes:
+        nonlocal spoiled
+        if not spoiled:
+            spoiled = True
+            return garbage.replace(b"%d", raw_id(request)) + b"\n{}"
+        return result(request, "0x2")
+
+    async with behind(FakeNode(answer), "ipc", short_tmp) as l1:
+        with pytest.raises(Disconnected):
+            await l1.forward(RAW_TRANSACTION)
+        assert await l1.call("eth_getBalance") == "0x2"
+
+
+@pytest.mark.parametrize("kind", ["ws", "ipc"])
+async def test_an_asker_who_leaves_disturbs_nobody(kind: str, short_tmp: Path) -> None:
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: dict[str, Any]) -> bytes:
+        if request["method"] == "eth_call":
+            raise Hang
+        asked.set()
+        await gate.wait()
+        return result(request, "0x2")
+
+    node = FakeNode(answer)
+    async with behind(node, kind, short_tmp) as l1:
+        leaving = [asyncio.create_task(l1.call("eth_call")) for _ in range(5)]
+        staying = asyncio.create_task(l1.call("eth_getBalance"))
+        await asked.wait()
+        for task in leaving:
+            task.cancel()
+        await asyncio.gather(*leaving, return_exceptions=True)
+        gate.set()
+        assert await staying == "0x2"
+
+
+async def test_the_second_node_answers_when_the_first_does_not(short_tmp: Path) -> None:
+    async with FakeNode().ipc(short_tmp / "second.ipc") as second:
+        l1 = L1([str(short_tmp / "first.ipc"), second])
+        await l1.start()
+        assert await l1.call("eth_getBalance") == "0x1"
+
+        async def better(request: dict[str, Any]) -> bytes:
+            return result(request, "0x99")
+
+        async with FakeNode(better).ipc(short_tmp / "first.ipc"):
+            async with asyncio.timeout(5):
+                while await l1.call("eth_getBalance") != "0x99":  # noqa: ASYNC110  (poll with a deadline)
+                    await asyncio.sleep(0.05)
+        assert await l1.call("eth_getBalance") == "0x1"
+        await l1.close()
+
+
+async def test_a_second_node_of_another_chain_is_passed_over(short_tmp: Path) -> None:
+    wrong = FakeNode(genesis=OTHER_GENESIS)
+    right = FakeNode()
+    async with right.ipc(short_tmp / "a.ipc") as first, wrong.ipc(short_tmp / "b.ipc") as second:
+        l1 = L1([first, second])
+        await l1.start()
+    with pytest.raises(Disconnected):
+        await l1.forward(RAW_TRANSACTION)
+    async with wrong.ipc(short_tmp / "b.ipc"):
+        for _ in range(3):
+            with pytest.raises(Disconnected):
+                await l1.forward(RAW_TRANSACTION)
+    await l1.close()
+    assert wrong.methods() == []
+
+
+async def test_another_chain_at_the_same_http_address_is_noticed_before_anything_is_asked() -> None:
+    async with FakeNode().http() as url:
+        l1 = L1([url])
+        await l1.start()
+        await l1.forward(BALANCE)
+    other = FakeNode(genesis=OTHER_GENESIS)
+    async with other.http(port=int(url.rpartition(":")[2])):
+        for request in (BALANCE, RAW_TRANSACTION):
+            with pytest.raises(Disconnected):
+                await l1.forward(request)
+        assert l1.trouble is not None
+        assert OTHER_GENESIS in l1.trouble
+    await l1.close()
+    assert other.methods() == []
+
+
+async def test_no_error_shows_the_secrets_of_an_address() -> None:
+    for url in (
+        "http://user:secret@127.0.0.1:1/secret?k=secret",
+        "ws://user:secret@127.0.0.1:1/secret",
+        "/tmp/secret.ipc",
+    ):
+        with pytest.raises(Disconnected) as caught:
+            await L1.probe([url])
+        assert "secret" not in caught.value.message
