@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from proxy.upstream.embedded import accounts, development, execution, fees, identity, logs, lookup
 from proxy.upstream.embedded.call_object import call, overrides
@@ -124,8 +123,3 @@ DEVELOPMENT: Mapping[str, Method] = {
 }
 
 METHODS: Mapping[str, Method] = {**IDENTITY, **LOOKUP, **STATE, **FEES, **DEVELOPMENT}
-
-
-def served(name: str) -> Any:
-    """Return the method of a name, or None."""
-    return METHODS.get(name)
