@@ -1,0 +1,42 @@
+"""The project's own files keep their promises."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("name", ["proxy", "middleware", "plugins", "l2proxy_sdk"])
+def test_nobody_else_owns_our_import_names(name: str) -> None:
+    owners = set(packages_distributions().get(name, []))
+    assert owners <= {"l2proxy", "l2proxy-sdk"}, owners
+
+
+@pytest.mark.parametrize(
+    "file", ["requirements.lock", "tests/package-lock.json", "plugins/paychan/contract/package-lock.json"]
+)
+def test_lock_files_name_no_registry(file: str) -> None:
+    path = ROOT / file
+    if file.endswith(".json"):
+        packages = json.loads(path.read_text())["packages"]
+        assert not [name for name, entry in packages.items() if "resolved" in entry]
+        assert all("integrity" in entry for name, entry in packages.items() if name)
+    else:
+        assert not re.search(r"https?://", path.read_text())
+
+
+def test_every_requirement_is_hashed() -> None:
+    blocks = re.split(r"\n(?=[a-zA-Z0-9])", (ROOT / "requirements.lock").read_text())
+    named = [block for block in blocks if re.match(r"[a-zA-Z0-9][\w.-]*==", block)]
+    assert len(named) > 50
+    assert all("--hash=sha256:" in block for block in named)
+
+
+def test_the_recorded_exchanges_keep_their_licence() -> None:
+    assert "CC0" in (ROOT / "tests" / "conformance" / "execution-apis" / "LICENSE").read_text()
