@@ -19,6 +19,10 @@ Method = TypeVar("Method", bound=Callable[..., Awaitable[Any]])
 _MARK = "__l2proxy_action__"
 
 
+class UnknownName(DeclarationError):
+    """An annotation names what is not defined, or not yet."""
+
+
 @dataclass(frozen=True)
 class Call:
     """Who asks. `deadline` is a unix time in seconds; `idempotency_key` is None where the caller gave none."""
@@ -107,7 +111,10 @@ def declared(plugin: type) -> dict[str, Action]:
 
 
 def _declare(name: str, method: Any, promise: _Promise) -> Action:
-    hints = get_type_hints(method, include_extras=True)
+    try:
+        hints = get_type_hints(method, include_extras=True)
+    except NameError as error:
+        raise UnknownName(f"action {name}: its annotations use a name that does not exist: {error.name}") from None
     params: list[Param] = []
     call_param = None
     for entry in list(inspect.signature(method).parameters.values())[1:]:

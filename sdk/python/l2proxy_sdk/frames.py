@@ -8,11 +8,15 @@ that two parsers could read differently: NaN, lone surrogates, duplicate keys an
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from .errors import ChannelClosed
 
 MAX_LINE = 1 << 20  # bytes, the newline included
+MAX_DEPTH = 512  # json recurses in C; where a library raised Python's limit, depth ends the process instead of raising
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 
 
 class BadFrame(ChannelClosed):
@@ -23,6 +27,8 @@ def parse(line: bytes) -> dict[str, Any]:
     """Return the JSON object on `line` (with or without its newline). Raises BadFrame."""
     if len(line) > MAX_LINE:
         raise BadFrame(f"a line of {len(line)} bytes; the limit is {MAX_LINE}")
+    if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(line) > MAX_DEPTH:
+        raise BadFrame(f"a line nested deeper than {MAX_DEPTH}")
     try:
         message = json.loads(line.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
         if b"\\u" in line:
@@ -48,6 +54,18 @@ def encode(message: dict[str, Any]) -> bytes:
     if len(line) > MAX_LINE:
         raise ValueError(f"a message of {len(line)} bytes; the limit of the channel is {MAX_LINE}")
     return line
+
+
+def _depth(line: bytes) -> int:
+    """Return how deep the brackets outside strings nest."""
+    depth = deepest = 0
+    for byte in _STRING.sub(b"", line):
+        if byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

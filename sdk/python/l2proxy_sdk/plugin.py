@@ -6,10 +6,11 @@ and come again after a restart until then: a hook that writes before it returns 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from .actions import Action, declared
+from .actions import Action, UnknownName, declared
 from .host import Host
 from .records import Account, Gateway, Operation, StartInfo
 from .services import GatewayService, Hub, Keys, Layer1, Log, Schedule, State, Store
@@ -18,7 +19,7 @@ from .services import GatewayService, Hub, Keys, Layer1, Log, Schedule, State, S
 class Plugin:
     """A layer-2 plugin. The services below are there from `start` on, not in `__init__`."""
 
-    ACTIONS: ClassVar[Mapping[str, Action]] = {}
+    _declared: ClassVar[Mapping[str, Action] | None] = None
 
     layer1_network_id: int
     layer1_owner_address: str
@@ -37,12 +38,21 @@ class Plugin:
     def __init_subclass__(cls, **options: Any) -> None:
         """Read the actions' signatures once; a bad one raises DeclarationError here."""
         super().__init_subclass__(**options)
-        cls.ACTIONS = declared(cls)
+        cls._declared = None
+        with contextlib.suppress(UnknownName):  # a type may be defined below the class
+            cls._declared = declared(cls)
+
+    @classmethod
+    def declared_actions(cls) -> Mapping[str, Action]:
+        """Return the actions by name. Raises DeclarationError."""
+        if cls._declared is None:
+            cls._declared = declared(cls)
+        return cls._declared
 
     @classmethod
     def actions(cls) -> list[dict[str, Any]]:
         """Return the manifest's action tables as the code declares them."""
-        return [entry.to_json() for entry in cls.ACTIONS.values()]
+        return [entry.to_json() for entry in cls.declared_actions().values()]
 
     def attach(self, host: Host) -> None:
         """Give the plugin its services; the runtime does this before `start`."""

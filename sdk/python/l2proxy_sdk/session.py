@@ -91,7 +91,7 @@ class Session:
 
     async def _invoke(self, params: dict[str, Any]) -> Any:
         name = params.get("action")
-        action = self.plugin.ACTIONS.get(name) if isinstance(name, str) else None
+        action = self.plugin.declared_actions().get(name) if isinstance(name, str) else None
         if action is None:
             raise ActionError(-32602, f"the plugin has no action {name}", spent=False)
         try:
