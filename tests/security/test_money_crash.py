@@ -55,16 +55,12 @@ class Fuse:
         self.boundary()
 
 
-async def make_bench(path: Path, fuse: Fuse, *, is_dev: bool) -> Bench:
+def make_bench(path: Path, keyring: Keyring, fuse: Fuse, *, is_dev: bool) -> Bench:
     chain = FakeChain(is_dev=is_dev)
     chain.balances[OWNER] = 100 * ETHER
     chain.codes[GATEWAY] = "0x6001"
     chain.codes[TOKEN] = "0x6003"
     chain.tokens[TOKEN] = 0
-    keystore = Keystore(path / "keystore.json", scrypt_n=16)
-    keystore.create(TEST_PHRASE, PASSWORD)
-    keyring = Keyring(keystore)
-    keyring.unlock(PASSWORD)
     bench = Bench(path / "chain.db", chain, keyring, Owner())
     fuse.on_database(bench.database)
     chain.before = chain.after = fuse.on_node
@@ -98,6 +94,16 @@ async def finish(bench: Bench) -> list[dict[str, Any]]:
     return bench.operations.get(PLUGIN)
 
 
+@pytest.fixture(scope="module")
+def keyring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
+    """One unlocked keyring for all deaths: it is not what is tried here."""
+    keystore = Keystore(tmp_path_factory.mktemp("keys") / "keystore.json", scrypt_n=16)
+    keystore.create(TEST_PHRASE, PASSWORD)
+    keyring = Keyring(keystore)
+    keyring.unlock(PASSWORD)
+    return keyring
+
+
 @pytest.fixture
 async def benches() -> AsyncIterator[list[Bench]]:
     made: list[Bench] = []
@@ -113,14 +119,14 @@ TOKEN_DEPOSIT = {"function": "openToken", "args": [500], "value": 500, "token": 
 @pytest.mark.parametrize("is_dev", [True, False], ids=["dev", "real"])
 @pytest.mark.parametrize("params", [{}, TOKEN_DEPOSIT], ids=["eth", "token"])
 async def test_death_at_every_boundary_moves_the_money_once(
-    tmp_path: Path, benches: list[Bench], params: dict[str, Any], is_dev: bool
+    tmp_path: Path, keyring: Keyring, benches: list[Bench], params: dict[str, Any], is_dev: bool
 ) -> None:
     blew, point = True, 0
     while blew:
         point += 1
         (folder := tmp_path / str(point)).mkdir()
         fuse = Fuse(point)
-        bench = await make_bench(folder, fuse, is_dev=is_dev)
+        bench = make_bench(folder, keyring, fuse, is_dev=is_dev)
         benches.append(bench)
         blew = await run_until_death(bench, fuse, params)
         operations = await finish(bench)
