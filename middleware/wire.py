@@ -25,14 +25,19 @@ def encode(value: Any) -> bytes:
 def plain(value: Any, before: Any = ABSENT, *, quantities: bool = False) -> Any:
     """Return `value` in wire form; `before` is what stood in its place.
 
-    Bytes become 0x data. An integer in the place of a 0x string becomes a quantity; with `quantities` (params) so does one
-    where nothing stood. Raise `TypeError` for a type that has no wire form.
+    Bytes become 0x data. An integer in the place of a 0x string becomes a quantity; with `quantities` (params) so does a new
+    member of an object, such as a transaction's gas. Raise `TypeError` for a type that has no wire form.
     """
     if isinstance(value, bytes | bytearray):
         return "0x" + bytes(value).hex()
     if isinstance(value, Mapping):
         old = before if isinstance(before, Mapping) else {}
-        return {str(key): plain(item, old.get(key, ABSENT), quantities=quantities) for key, item in value.items()}
+        return {
+            str(key): hex(item)
+            if quantities and key not in old and type(item) is int and item >= 0
+            else plain(item, old.get(key, ABSENT), quantities=quantities)
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple | Set):
         olds = before if isinstance(before, list) else []
         return [
@@ -40,8 +45,7 @@ def plain(value: Any, before: Any = ABSENT, *, quantities: bool = False) -> Any:
             for index, item in enumerate(value)
         ]
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        was_quantity = isinstance(before, str) and before.startswith("0x")
-        return hex(value) if was_quantity or (quantities and before is ABSENT) else value
+        return hex(value) if isinstance(before, str) and before.startswith("0x") else value
     if value is None or isinstance(value, str | int | float):
         return value
     raise TypeError(f"{type(value).__name__} has no wire form")

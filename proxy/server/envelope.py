@@ -8,7 +8,9 @@ judged (hardening.md 1). Specification: jsonrpc.org/specification; "Equal" of rp
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterable
+from itertools import accumulate
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -17,6 +19,7 @@ from middleware.errors import InvalidRequest, LimitExceeded, ParseError, RpcErro
 from middleware.waist import Answer, NodeReply, Request
 
 VERSION = b'"2.0"'
+MOST_DEPTH = 128  # of brackets; what serde, and with it most nodes, reads
 NULL = b"null"
 
 
@@ -48,6 +51,9 @@ _members = msgspec.json.Decoder(dict[str, Raw])
 _items = msgspec.json.Decoder(list[Raw])
 _text = msgspec.json.Decoder(str)
 _SPACE = b" \t\r\n"
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_NO_BRACKETS = bytes(sorted({*range(256)} - {*b"[]{}"}))
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _KEY = re.compile(rb'[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _NEXT = re.compile(rb"[ \t\r\n]*([,}])")
 
@@ -55,16 +61,28 @@ _NEXT = re.compile(rb"[ \t\r\n]*([,}])")
 def parse(body: bytes, most_items: int) -> Request | Invalid | Batch:
     """Return the call or calls of one body; whatever is wrong comes back as `Invalid`, nothing is raised."""
     try:
+        if _is_too_deep(body):
+            return Invalid(InvalidRequest(f"the request is nested more than {MOST_DEPTH} levels deep"))
         if not body.isascii():
             body.decode()  # the JSON decoder does not look into what it skips
         first = body.lstrip(_SPACE)[:1] if body[:1] in (b"", b" ", b"\t", b"\r", b"\n") else body[:1]
         if first == b"[":
             return _batch(_items.decode(body), most_items)
         return _call(body)
-    except RecursionError:
-        return Invalid(InvalidRequest("the request is nested too deeply"))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Invalid(ParseError())
+
+
+def _is_too_deep(body: bytes) -> bool:
+    """Tell whether brackets nest more than `MOST_DEPTH` levels.
+
+    Not left to the decoders: they recurse as deep as Python's recursion limit lets them, libraries raise that limit to where
+    the stack ends first (py_ecc: 100,000), and the daemon would end with it.
+    """
+    if body.count(b"[") + body.count(b"{") <= MOST_DEPTH:
+        return False
+    steps = array("b", _STRING.sub(b"", body).translate(_STEPS, _NO_BRACKETS))
+    return max(accumulate(steps), default=0) > MOST_DEPTH
 
 
 def _batch(items: list[Raw], most_items: int) -> Batch | Invalid:

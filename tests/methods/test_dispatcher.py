@@ -59,7 +59,6 @@ async def test_only_what_stands_in_the_table() -> None:
             await DISPATCHER(Request(name), CONTEXT)
 
 
-@pytest.mark.parametrize("raw", [b"[" * 5000 + b"]" * 5000, b"[1e999]"])
-async def test_params_that_cannot_be_decoded(raw: bytes) -> None:
+async def test_a_number_out_of_range_names_the_params() -> None:
     with pytest.raises(InvalidParams):
-        await DISPATCHER(Request("echo", raw), CONTEXT)
+        await DISPATCHER(Request("echo", b"[1e999]"), CONTEXT)

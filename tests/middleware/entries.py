@@ -33,6 +33,8 @@ class SyncWrap(Web3Middleware):
 
     def wrap_make_request(self, make_request: Any) -> Any:
         def middleware(method: Any, params: Any) -> Any:
+            if method != "eth_call":
+                return make_request(method, params)
             make_request(method, params)
             chain = make_request("eth_chainId", [])
             response = make_request(method, params)
@@ -87,7 +89,7 @@ class Builder(Web3MiddlewareBuilder):
     added: str
 
     @staticmethod
-    def build(added: str, w3: Any) -> Builder:
+    def build(added: str, w3: Any) -> Builder:  # type: ignore[override]  # as web3.py's own do
         made = Builder(w3)
         made.added = added
         return made

@@ -30,11 +30,10 @@ def test_an_integer_where_a_quantity_stood_is_a_quantity_again() -> None:
     assert plain(True, "0x1") is True
 
 
-def test_a_new_integer_in_params_is_a_quantity() -> None:
-    assert plain([{"to": "0x", "gas": 100_000}, 4], [{"to": "0x"}, 4], quantities=True) == [
-        {"to": "0x", "gas": "0x186a0"},
-        4,
-    ]
+def test_a_new_member_of_an_object_in_params_is_a_quantity() -> None:
+    before = [{"to": "0x", "n": 1}, 4]
+    after = [{"to": "0x", "n": 1, "gas": 100_000, "access": True}, 4, 5]
+    assert plain(after, before, quantities=True) == [{"to": "0x", "n": 1, "gas": "0x186a0", "access": True}, 4, 5]
 
 
 def test_integers_of_any_size_survive() -> None:

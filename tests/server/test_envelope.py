@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -78,7 +79,7 @@ def test_members_inside_params_are_not_ours() -> None:
     assert call(f'{{"jsonrpc":"2.0", "id":1,"method":"a","params":{raw}}}').params == raw.encode()
 
 
-@pytest.mark.parametrize(
+WHAT_IS_NOT_A_CALL = pytest.mark.parametrize(
     ("body", "code", "raw_id"),
     [
         (b"", -32700, b"null"),
@@ -111,6 +112,27 @@ def test_members_inside_params_are_not_ours() -> None:
         (b"[" * 100_000, -32600, b"null"),
     ],
 )
+
+
+def test_depth_is_bounded_whatever_pythons_recursion_limit_is() -> None:
+    def nested(depth: int) -> bytes:  # the envelope is one level
+        return b'{"jsonrpc":"2.0","id":1,"method":"a","params":' + b"[" * depth + b"]" * depth + b"}"
+
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1_000_000)
+    try:
+        assert call(nested(127)).params == b"[" * 127 + b"]" * 127
+        for depth in (128, 1000, 1_000_000):
+            assert refused(nested(depth)) == (-32600, b"null")
+            assert refused(b"[" * (depth + 1)) == (-32600, b"null")
+            assert refused(b'{"a":' * (depth + 1)) == (-32600, b"null")
+    finally:
+        sys.setrecursionlimit(before)
+    wide = b"[" + b",".join([b'{"[[[":["]\\"]"]}'] * 1000) + b"]"
+    assert call(b'{"jsonrpc":"2.0","id":1,"method":"a","params":' + wide + b"}").params == wide
+
+
+@WHAT_IS_NOT_A_CALL
 def test_what_is_not_a_call(body: bytes, code: int, raw_id: bytes) -> None:
     assert refused(body) == (code, raw_id)
 
