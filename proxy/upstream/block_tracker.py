@@ -45,7 +45,10 @@ class NewHead:
 
 @dataclass(frozen=True, slots=True)
 class Reorg:
-    """Every block above `ancestor_number` that was told before is gone; `to_head` is the newest block now."""
+    """Every block above `ancestor_number` that was told before is gone; `to_head` is the newest block now.
+
+    0 where no remembered block is left: the reorg is deeper than the tracker's memory.
+    """
 
     from_head: Head
     ancestor_number: int
@@ -88,24 +91,19 @@ class Events:
 
 
 def folded(events: deque[Event]) -> list[Event]:
-    """Return `events` as at most one reorg and one new head that say the same about the chain."""
-    reorgs = [event for event in events if isinstance(event, Reorg)]
-    last = events[-1]
+    """Return `events` as at most one reorg and one new head that say the same about the chain.
+
+    `from_head` of such a reorg may be a block the listener was never told.
+    """
+    first, last = events[0], events[-1]
     newest = last.head if isinstance(last, NewHead) else last.to_head
-    lowest = min(_first_new(event) for event in events)
-    told: list[Event] = []
-    if reorgs:
-        ancestor = min(reorg.ancestor_number for reorg in reorgs)
-        told.append(Reorg(reorgs[0].from_head, ancestor, newest))
-    if newest.number >= lowest:
-        told.append(NewHead(newest, gap_from=lowest))
-    return told
-
-
-def _first_new(event: Event) -> int:
-    if isinstance(event, Reorg):
-        return event.ancestor_number + 1
-    return event.head.number if event.gap_from is None else event.gap_from
+    told = first.from_head.number if isinstance(first, Reorg) else (first.gap_from or first.head.number) - 1
+    reorgs = [event for event in events if isinstance(event, Reorg)]
+    kept = min([told, *(reorg.ancestor_number for reorg in reorgs)])
+    less: list[Event] = [Reorg(reorgs[0].from_head, kept, newest)] if kept < told else []
+    if newest.number > kept:
+        less.append(NewHead(newest, gap_from=kept + 1))
+    return less
 
 
 class BlockTracker:
@@ -186,8 +184,8 @@ class BlockTracker:
             ancestor = await self._still_there()
         if ancestor is None or latest.number < old.number:
             await self._deeply_changed()
-        number = ancestor.number if ancestor is not None else max(self._chain[0].number - 1, 0)
-        reorg = Reorg(old, number, latest) if ancestor != old else None
+        # How deep a reorg goes below all that is remembered nobody knows; the genesis alone is sure, it is pinned.
+        reorg = Reorg(old, ancestor.number if ancestor else 0, latest) if ancestor != old else None
         if ancestor is None:
             self._chain.clear()
         self._adopt(branch, reorg, latest)
@@ -230,6 +228,8 @@ class BlockTracker:
         self.head = latest
         self._chain.extend(branch)
         for head in branch:
+            if top is not None and head.number <= top:
+                continue
             gap = top + 1 if top is not None and head.number > top + 1 else None
             self._tell(NewHead(head, gap))
             top = head.number
