@@ -258,6 +258,7 @@ class Approvals:
                 async with asyncio.timeout(ASKER_GRACE):
                     await presence.back()
             except TimeoutError:
+                opened.watch = None  # it ends by itself
                 self._settle(opened, Withdrawn("nobody waited for the answer any more; nothing was done"))
                 return
 
@@ -283,7 +284,7 @@ class Approvals:
             return
         if opened.timer is not None:
             opened.timer.cancel()
-        if opened.watch is not None and opened.watch is not asyncio.current_task():
+        if opened.watch is not None:
             opened.watch.cancel()
         self._bump()
 
