@@ -23,14 +23,16 @@ class Bridge:
         self._loop = asyncio.get_running_loop()
         self._waits: set[concurrent.futures.Future[Any]] = set()
         self._left = False
+        self._lock = threading.Lock()  # between the loop, where the caller leaves, and the thread, which waits anew
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Return what `coroutine` returns, from within the thread. Raise `CancelledError` once the caller has left."""
-        if self._left:
-            coroutine.close()
-            raise concurrent.futures.CancelledError
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        self._waits.add(future)
+        with self._lock:
+            if self._left:
+                coroutine.close()
+                raise concurrent.futures.CancelledError
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            self._waits.add(future)
         try:
             return future.result()
         finally:
@@ -53,8 +55,10 @@ class Bridge:
         try:
             return await done
         finally:
-            self._left = True
-            for future in tuple(self._waits):
+            with self._lock:
+                self._left = True
+                waits = tuple(self._waits)
+            for future in waits:
                 future.cancel()
 
     def _tell(self, done: asyncio.Future[Any], settle: Callable[[Any], None], outcome: Any) -> None:
