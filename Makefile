@@ -26,6 +26,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	cd plugins/paychan && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml -m channel -p paychan
 	$(BIN)/lint-imports
 
 $(INSTALLED): requirements.lock pyproject.toml sdk/python/pyproject.toml

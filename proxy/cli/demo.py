@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ from proxy.demo.journey import PAYMENT, Journey
 from proxy.demo.party import CommandFailed
 from proxy.demo.processes import ProcessFailed
 from proxy.demo.wei import WrongWei, ether
-from proxy.upstream.known_chains import real_money
+from proxy.upstream.known_chains import has_real_money
 from proxy.upstream.l1 import L1
 
 TEST_PHRASE = "test test test test test test test test test test test junk"
@@ -59,7 +60,7 @@ def _phrase(file: Path | None) -> str:
     if file is None:
         return TEST_PHRASE
     try:
-        return click.get_text_stream("stdin").readline() if str(file) == "-" else file.read_text("utf-8")
+        return sys.stdin.readline() if str(file) == "-" else file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise Failure(f"the phrase cannot be read from {file}: {error}") from error
 
@@ -85,7 +86,7 @@ async def _refuse_real_money(l1: str | None) -> None:
     if l1 is None:
         return
     identity = await L1.probe([l1])
-    if real_money(identity.chain_id):
+    if has_real_money(identity.chain_id):
         raise Failure(
             f"{l1} serves chain {identity.chain_id}, where money is real; the demo is for test chains", REFUSED
         )
@@ -122,9 +123,9 @@ class _Printer:
             ]
             self._say({"balances": rows, "payments": journey.payments, "seconds": round(seconds, 3)})
             return
-        table = Table("", "before", "gas paid", "must have", "has", "", box=None, pad_edge=False, header_style="bold")
+        table = Table("", "must have, in wei", "has, in wei", "off by", box=None, pad_edge=False, header_style="bold")
         for line in journey.balances:
-            table.add_row(line.name, *map(ether, (line.before, line.gas, line.must, line.has)), "✓")
+            table.add_row(line.name, f"{line.must:,}", f"{line.has:,}", f"{line.has - line.must} wei")
         self._console.print()
         self._console.print(table)
         paid = ether(journey.payments * PAYMENT)

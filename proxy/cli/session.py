@@ -34,7 +34,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, code: int = FAILED) -> None:
         super().__init__(message)
-        self.exit_code = code
+        self.exit_code = code  # type: ignore[misc]  # click declares it on the class and reads it on the instance
 
     def show(self, file: Any = None) -> None:
         """Print the sentence."""
