@@ -43,6 +43,7 @@ class Following:
         self._announced = False
         self._owner: asyncio.Task[None] | None = None
         self._group: asyncio.TaskGroup | None = None
+        self._stopping = False
         self.blocks = BlockTracker(call, self._interval, confirm)
         self.subscriptions = Subscriptions(line, call, self.blocks, self._spawn)
 
@@ -54,10 +55,11 @@ class Following:
 
     async def stop(self) -> None:
         """End every task."""
+        self._stopping = True
         if self._owner is not None:
             self._owner.cancel()
             await asyncio.gather(self._owner, return_exceptions=True)
-            self._owner = self._group = None
+            self._owner = None
 
     async def _run(self, running: asyncio.Event) -> None:
         try:
@@ -73,7 +75,7 @@ class Following:
             running.set()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        if self._group is None:
+        if self._group is None or self._stopping:
             coroutine.close()
             raise Disconnected("the L1 node is not followed: the proxy is starting or stopping")
         return self._group.create_task(coroutine)

@@ -8,6 +8,7 @@ are and what ids they know is no matter of this module.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias
@@ -41,6 +42,7 @@ class Subscription:
         self.receivers: dict[object, Deliver] = {}
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
+        self.bound: tuple[Line, str] | None = None
 
     def push(self, raw: bytes) -> None:
         """Hand one result to every receiver."""
@@ -110,6 +112,9 @@ class Subscriptions:
             self._drop(subscription)
             if subscription.task is not None:
                 subscription.task.cancel()
+            if subscription.bound is not None and subscription.bound[0].usable:
+                with contextlib.suppress(Disconnected):  # stopping: the connection ends, and all that is bound to it
+                    self._spawn(_forget(*subscription.bound))
 
     def _drop(self, subscription: Subscription) -> None:
         if self._all.get(subscription.raw_params) is subscription:
@@ -156,12 +161,11 @@ class Subscriptions:
                 return False
             raise
         subscription.starts()
+        subscription.bound = (line, number)
         try:
             await line.over.wait()
-        except asyncio.CancelledError:
+        finally:
             line.unbind(number)
-            self._spawn(_forget(line, number))
-            raise
         return True
 
     async def _polled(self, subscription: Subscription) -> None:
@@ -171,7 +175,7 @@ class Subscriptions:
         await polled.follow(subscription.params, self._call, events, subscription.push_value)
 
 
-async def _forget(line: Line, number: Any) -> None:
+async def _forget(line: Line, number: str) -> None:
     """Let the node forget a subscription nobody receives; it dies with the connection anyway."""
     try:
         async with asyncio.timeout(_FORGET_SECONDS):
