@@ -21,6 +21,8 @@ from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from l2proxy_sdk.testing import FakeHost, HubPort, load_plugin, read_manifest
 
+from plugins.paychan.hub.contract import deploy
+from plugins.paychan.hub.digests import Key
 from plugins.paychan.hub.layer1 import Node, connect
 
 FOLDER = Path("plugins/paychan")
@@ -268,15 +270,13 @@ class World:
 
 
 async def make_world(l1: str, chain_id: int, folder: Path, window: int = 3600) -> World:
-    """Deploy the contract with the hub's own command, and start the hub."""
+    """Deploy the contract and start the hub."""
     node = connect(l1)
     hub_key = EthCrypto("hub").key("hub")
     await node.request("anvil_setBalance", hub_key.address, hex(1000 * ETH))
     key_file = folder / "hub.key"
     key_file.write_text(bytes(hub_key.key).hex())
-    deploying = await run_hub("--l1", l1, "--key-file", str(key_file), "--deploy", "--window", str(window), "--json")
-    gateway = (await read_line(deploying))["gateway"]
-    await deploying.wait()
+    gateway = await deploy(node, Key(bytes(hub_key.key)), window)
     hub = HubProcess(l1, gateway, folder / "hub", key_file)
     await hub.start()
     return World(chain_id, node, hub)
