@@ -13,6 +13,7 @@ from typing import Any
 
 from middleware.errors import InvalidParams
 from middleware.waist import Connection, Origin
+from proxy.host.state import resolve
 
 _LAYER2_KINDS = ("l2_state", "l2_operations")
 
@@ -62,6 +63,7 @@ def read_layer2(kind: str, params: list[Any]) -> tuple[str, str | None]:
     path = options.get("path")
     if path is not None and not isinstance(path, str):
         raise InvalidParams("path", "a JSON Pointer like /balance", path)
+    resolve({}, path)
     return options["plugin"], path
 
 

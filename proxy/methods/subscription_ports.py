@@ -48,7 +48,9 @@ class States(Protocol):
 class Operations(Protocol):
     """Deposits and withdrawals."""
 
-    def get(self, plugin_id: str, id: str | None = None, origin: Origin | None = None) -> list[dict[str, Any]]:  # noqa: A002
+    def get(
+        self, plugin_id: str, operation_id: str | None = None, /, origin: Origin | None = None
+    ) -> list[dict[str, Any]]:
         """Return the operations as `origin` sees them."""
 
     def on_change(self, callback: Callable[[str, dict[str, Any]], None]) -> None:
