@@ -50,7 +50,16 @@ class Derivation:
             raise SealError("the key derivation parameters are damaged") from error
         numbers = all(type(number) is int and number > 0 for number in (n, r, p))
         # The bounds keep a changed file from asking for all memory of the machine.
-        if name != "scrypt" or not numbers or n & (n - 1) or n * r > (1 << 24) or n < 2 or p > 16 or len(salt) < 16:
+        if (
+            name != "scrypt"
+            or not numbers
+            or n & (n - 1)
+            or n * r > (1 << 23)
+            or n < 2
+            or r > 32
+            or p > 4
+            or len(salt) < 16
+        ):
             raise SealError("the key derivation parameters are not usable scrypt parameters")
         return cls(n, r, p, salt)
 
