@@ -20,6 +20,7 @@ from proxy.host.installed import Gateway, InstalledPlugin
 from proxy.host.manifest import EventMap, Manifest
 from proxy.host.operations import Operations
 from proxy.storage import Database
+from proxy.upstream.l1 import L1
 from proxy.wallet.keyring import Keyring
 from proxy.wallet.ledger import Ledger
 from proxy.wallet.transactions import Transactions
@@ -161,8 +162,9 @@ class Owner:
 class Bench:
     """Everything around operations; `plugin` is what is installed now."""
 
-    def __init__(self, path: Path, chain: FakeChain, keyring: Keyring, owner: Owner) -> None:
-        self.path, self.chain, self.keyring, self.owner = path, chain, keyring, owner
+    def __init__(self, path: Path, chain: FakeChain | L1, keyring: Keyring, owner: Owner) -> None:
+        self.path, self.keyring, self.owner = path, keyring, owner
+        self.chain: Any = chain  # the fake one, or L1 with a real node behind it
         self.plugin: InstalledPlugin | None = plugin()
         self.now = 1_000.0
         self.confirmations = 3
@@ -202,7 +204,8 @@ class Bench:
         await self.operations.close()
         self.database.close()
         self.wrap = lambda _: None
-        self.chain.before = self.chain.after = lambda _: None
+        if isinstance(self.chain, FakeChain):
+            self.chain.before = self.chain.after = lambda _: None
         self._build()
         await self.operations.start()
 
