@@ -1,0 +1,52 @@
+"""Raw callers over HTTP, WebSocket and IPC, for a node and for the proxy alike: bytes in, bytes out, nothing read into them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+Ask = Callable[[bytes], Awaitable[bytes]]
+LIMIT = 64 * 1024 * 1024
+SECONDS = 20.0
+
+
+@asynccontextmanager
+async def http(url: str) -> AsyncIterator[Ask]:
+    """Post to `url`."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS)) as session:
+
+        async def ask(body: bytes) -> bytes:
+            async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as response:
+                return await response.read()
+
+        yield ask
+
+
+@asynccontextmanager
+async def ws(url: str) -> AsyncIterator[Ask]:
+    """Speak over one WebSocket, a request at a time."""
+    async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=LIMIT) as socket:
+
+        async def ask(body: bytes) -> bytes:
+            await socket.send_str(body.decode())
+            return (await socket.receive_str(timeout=SECONDS)).encode()
+
+        yield ask
+
+
+@asynccontextmanager
+async def ipc(path: str | Path) -> AsyncIterator[Ask]:
+    """Speak over one unix socket, a request at a time; the newline between answers is no part of them."""
+    reader, writer = await asyncio.open_unix_connection(path, limit=LIMIT)
+
+    async def ask(body: bytes) -> bytes:
+        writer.write(body.replace(b"\n", b" ") + b"\n")
+        async with asyncio.timeout(SECONDS):
+            return (await reader.readuntil(b"\n")).strip()
+
+    yield ask
+    writer.close()
