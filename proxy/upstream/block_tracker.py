@@ -84,6 +84,12 @@ class Events:
             self._queue = deque(folded(self._queue))
         self._arrived.set()
 
+    def drain(self) -> list[Event]:
+        """Return what has been told and not taken yet, without waiting."""
+        events = list(self._queue)
+        self._queue.clear()
+        return events
+
     def end(self) -> None:
         """Let the listener finish what is queued and stop."""
         self._over = True

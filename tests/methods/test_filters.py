@@ -1,0 +1,186 @@
+"""The filter methods on a real chain: every change once, reorgs included; ids nobody else can use."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from middleware.errors import InvalidParams, LimitExceeded, RpcError
+from middleware.waist import ANONYMOUS, Context, Origin
+from proxy.methods.filters import Filters, handlers
+from proxy.upstream.l1 import L1
+from tests.conftest import Anvil
+
+PAGE, OTHER = Context(Origin.web("https://app.example")), Context(Origin.web("https://other.example"))
+SENDER = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
+EMITTER = "0x602a60006000a1"  # LOG1 with topic 0x2a on every call
+ADDRESS = "0x" + "22" * 20
+
+
+class House:
+    """Filters over a real node, and a clock of the test's own."""
+
+    def __init__(self, l1: L1, **options: Any) -> None:
+        self.l1 = l1
+        self.now = 0.0
+        self.filters = Filters(l1, clock=lambda: self.now, **options)
+        self.methods = handlers(self.filters)
+
+    async def ask(self, method: str, *params: Any, context: Context = PAGE) -> Any:
+        return await self.methods[method](list(params), context)
+
+    async def emit(self) -> str:
+        sent: str = await self.l1.call("eth_sendTransaction", {"from": SENDER, "to": ADDRESS})
+        return sent
+
+
+@contextlib.asynccontextmanager
+async def house(anvil: Anvil, kind: str = "ipc", **options: Any) -> AsyncIterator[House]:
+    l1 = L1([getattr(anvil, kind)])
+    await l1.start()
+    await l1.call("anvil_setCode", ADDRESS, EMITTER)
+    try:
+        yield House(l1, **options)
+    finally:
+        await l1.close()
+
+
+@pytest.mark.parametrize("kind", ["http", "ws", "ipc"])
+async def test_each_block_and_each_log_is_handed_out_once(kind: str, anvil: Anvil) -> None:
+    async with house(anvil, kind) as h:
+        await h.emit()
+        blocks = await h.ask("eth_newBlockFilter")
+        logs = await h.ask("eth_newFilter", {"address": ADDRESS})
+        elsewhere = await h.ask("eth_newFilter", {"address": "0x" + "33" * 20})
+        assert await h.ask("eth_getFilterChanges", blocks) == []
+        sent = [await h.emit() for _ in range(3)]
+        hashes = [(await h.l1.call("eth_getBlockByNumber", hex(n), False))["hash"] for n in (2, 3, 4)]
+        assert await h.ask("eth_getFilterChanges", blocks) == hashes
+        assert [log["transactionHash"] for log in await h.ask("eth_getFilterChanges", logs)] == sent
+        assert await h.ask("eth_getFilterChanges", elsewhere) == []
+        for number in (blocks, logs):
+            assert await h.ask("eth_getFilterChanges", number) == []
+
+
+async def test_logs_taken_back_by_a_reorg_are_told_as_removed(anvil: Anvil) -> None:
+    async with house(anvil) as h:
+        told, untold = await h.ask("eth_newFilter", {}), await h.ask("eth_newFilter", {})
+        snapshot = await h.l1.call("evm_snapshot")
+        first = await h.emit()
+        assert [log["transactionHash"] for log in await h.ask("eth_getFilterChanges", told)] == [first]
+        await h.l1.call("evm_revert", snapshot)
+        await h.l1.call("anvil_setNonce", SENDER, "0x9")
+        second = await h.emit()
+        changes = await h.ask("eth_getFilterChanges", told)
+        assert [(log["transactionHash"], log["removed"]) for log in changes] == [(first, True), (second, False)]
+        assert [log["transactionHash"] for log in await h.ask("eth_getFilterChanges", untold)] == [second]
+
+
+async def test_bounds_hold_at_both_ends(anvil: Anvil) -> None:
+    async with house(anvil) as h:
+        number = await h.ask("eth_newFilter", {"fromBlock": "0x2", "toBlock": "0x3"})
+        sent = [await h.emit() for _ in range(4)]
+        assert [log["transactionHash"] for log in await h.ask("eth_getFilterChanges", number)] == sent[1:3]
+        assert [log["transactionHash"] for log in await h.ask("eth_getFilterLogs", number)] == sent[1:3]
+
+
+async def test_all_logs_are_told_whether_handed_out_or_not(anvil: Anvil) -> None:
+    async with house(anvil) as h:
+        sent = [await h.emit()]
+        number = await h.ask("eth_newFilter", {"address": ADDRESS, "fromBlock": "earliest"})
+        sent.append(await h.emit())
+        assert [log["transactionHash"] for log in await h.ask("eth_getFilterChanges", number)] == sent[1:]
+        assert [log["transactionHash"] for log in await h.ask("eth_getFilterLogs", number)] == sent
+
+
+async def test_pending_transactions(anvil: Anvil) -> None:
+    async with house(anvil) as h:
+        number = await h.ask("eth_newPendingTransactionFilter")
+        sent = await h.emit()
+        assert await h.ask("eth_getFilterChanges", number) == [sent]
+
+
+async def test_a_long_absence_hands_out_the_blocks_of_the_gap(anvil: Anvil) -> None:
+    async with house(anvil) as h:
+        number = await h.ask("eth_newBlockFilter")
+        logs = await h.ask("eth_newFilter", {})
+        sent = await h.emit()
+        await h.l1.call("anvil_mine", hex(600))
+        hashes = await h.ask("eth_getFilterChanges", number)
+        assert len(hashes) == 601
+        assert hashes[300] == (await h.l1.call("eth_getBlockByNumber", hex(301), False))["hash"]
+        assert [log["transactionHash"] for log in await h.ask("eth_getFilterChanges", logs)] == [sent]
+
+
+async def test_a_filter_is_its_makers_alone(anvil: Anvil) -> None:
+    async with house(anvil) as h:
+        number = await h.ask("eth_newFilter", {})
+        assert len(number) == 2 + 32
+        for context in (OTHER, Context(ANONYMOUS)):
+            for method in ("eth_getFilterChanges", "eth_getFilterLogs"):
+                with pytest.raises(RpcError, match="filter not found"):
+                    await h.ask(method, number, context=context)
+            assert await h.ask("eth_uninstallFilter", number, context=context) is False
+        assert await h.ask("eth_uninstallFilter", number) is True
+        assert await h.ask("eth_uninstallFilter", number) is False
+        with pytest.raises(RpcError, match="filter not found"):
+            await h.ask("eth_getFilterChanges", number)
+
+
+async def test_block_filters_have_no_logs(anvil: Anvil) -> None:
+    async with house(anvil) as h:
+        with pytest.raises(RpcError, match="filter not found"):
+            await h.ask("eth_getFilterLogs", await h.ask("eth_newBlockFilter"))
+
+
+async def test_unused_for_five_minutes_it_ends(anvil: Anvil) -> None:
+    async with house(anvil) as h:
+        used, unused = await h.ask("eth_newFilter", {}), await h.ask("eth_newFilter", {})
+        h.now = 299.0
+        await h.ask("eth_getFilterChanges", used)
+        h.now = 301.0
+        await h.ask("eth_getFilterChanges", used)
+        with pytest.raises(RpcError, match="filter not found"):
+            await h.ask("eth_getFilterChanges", unused)
+        await h.ask("eth_newBlockFilter")
+        assert len(h.filters) == 2
+
+
+async def test_one_caller_cannot_have_them_all(anvil: Anvil) -> None:
+    async with house(anvil, limit=8) as h:
+        for _ in range(2):
+            await h.ask("eth_newBlockFilter")
+        with pytest.raises(LimitExceeded):
+            await h.ask("eth_newBlockFilter")
+        await h.ask("eth_newBlockFilter", context=OTHER)
+
+
+async def test_what_the_node_refuses_is_the_nodes_error(anvil: Anvil) -> None:
+    async with house(anvil) as h:
+        with pytest.raises(RpcError) as caught:
+            await h.ask("eth_newFilter", {"address": "nonsense"})
+        assert caught.value.code == -32602
+
+
+NO_FILTERS: list[Any] = [None, [], [1], [[]], {}, [{}, {}]]
+NO_BLOCKS: list[Any] = [1, "1", "0x", "0xzz", [], "nonsense", "0x" + "f" * 70]
+NO_IDS: list[Any] = [None, [], [1], {}]
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        *(("eth_newFilter", params) for params in NO_FILTERS),
+        *(("eth_newFilter", [{"fromBlock": value}]) for value in NO_BLOCKS),
+        ("eth_newFilter", [{"fromBlock": "0x5", "toBlock": "0x4"}]),
+        ("eth_newBlockFilter", [1]),
+        *((method, params) for method in ("eth_getFilterChanges", "eth_uninstallFilter") for params in NO_IDS),
+    ],
+)
+async def test_params_that_mean_nothing_are_named(method: str, params: Any) -> None:
+    l1 = L1(["/nowhere.ipc"])
+    with pytest.raises(InvalidParams):
+        await handlers(Filters(l1))[method](params, PAGE)
