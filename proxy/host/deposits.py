@@ -82,7 +82,7 @@ class Deposits:
                 if step.is_allowance:
                     continue
                 if operation.kind == "deposit":
-                    _add(entries[step.gateway, step.asset], operation, step)
+                    _add(entries[step.gateway, step.asset], step)
                 elif step.status == "confirmed" and step.returned is not None:
                     entries[step.gateway, ETH].locked -= step.returned - step.value
         return [entry.shown(key, "operations") for key, entry in entries.items() if entry.deposits]
@@ -90,20 +90,20 @@ class Deposits:
 
 def locked_by_operations(operations: Iterable[Operation]) -> bool:
     """Tell whether operations paid in more than provably came back, or are about to (hardening.md 26)."""
-    paid, back = 0, 0
+    balance: defaultdict[str, int] = defaultdict(int)
     for operation in operations:
         for step in operation.steps:
             if operation.kind == "deposit" and not step.is_allowance and step.status not in ("reverted", "dropped"):
-                paid += step.amount if step.hashes else 0
+                balance[step.asset] += step.amount if step.hashes else 0
             elif step.status == "confirmed" and step.returned is not None:
-                back += step.returned
-    return paid > back
+                balance[ETH] -= step.returned - step.value
+    return any(amount > 0 for amount in balance.values())
 
 
-def _add(entry: Entry, operation: Operation, step: Step) -> None:
+def _add(entry: Entry, step: Step) -> None:
     if step.status == "confirmed":
         entry.locked += step.amount
-    elif step.status in ("submitted", "mined") or (step.hashes and not operation.over):
+    elif step.hashes and step.status in ("pending", "submitted", "mined"):
         entry.pending += step.amount
     else:
         return

@@ -60,7 +60,7 @@ class Transactions(Protocol):
     ) -> Prepared:
         """Return it with bounds; raise the node's error if it would revert or cannot be paid."""
 
-    async def estimate(self, prepared: Prepared) -> int:
+    async def estimate(self, prepared: Any) -> int:
         """Return the gas it would need now; raise the node's error if it would revert."""
 
     def restore(self, fields: dict[str, Any]) -> Prepared:

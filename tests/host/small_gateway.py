@@ -6,7 +6,7 @@ emits Released(caller, amount). It keeps no accounts: enough for what the proxy 
 
 from __future__ import annotations
 
-from eth_utils import keccak
+from eth_utils.crypto import keccak
 
 
 def _event(name: str) -> bytes:

@@ -107,7 +107,7 @@ async def test_a_proxys_implementation_counts_as_its_code(
     implementation = "0x" + "ab" * 20
     monkeypatch.setattr(chain, "eth_getStorageAt", lambda *_: "0x" + "00" * 12 + "ab" * 20)
     empty = await gateways.code_hash(GATEWAY)
-    from eth_utils import to_checksum_address
+    from eth_utils.address import to_checksum_address
 
     chain.codes[to_checksum_address(implementation)] = "0x6005"
     assert len({plain, empty, await gateways.code_hash(GATEWAY)}) == 3

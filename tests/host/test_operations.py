@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,9 +139,7 @@ async def test_a_reorg_takes_it_back_and_the_same_bytes_go_out_again(bench: Benc
     first = await bench.until("mined")
     bench.chain.automine = False
     bench.chain.unwind(1)
-    async with asyncio.timeout(5):
-        while not bench.chain.pool:
-            await asyncio.sleep(0)
+    await bench.chain.arrival()
     bench.chain.mine(3)
     done = await bench.until("done")
     assert done["steps"][0]["hashes"] == first["steps"][0]["hashes"]
@@ -337,7 +336,10 @@ async def test_what_another_origin_caused_stays_unseen(bench: Bench) -> None:
     own = await bench.submit()
     await bench.until("done", own)
     other = Origin.web("https://other.example")
-    seen = lambda origin: [operation["id"] for operation in bench.operations.get(PLUGIN, origin=origin)]  # noqa: E731
+
+    def seen(origin: Origin | None) -> list[str]:
+        return [operation["id"] for operation in bench.operations.get(PLUGIN, origin=origin)]
+
     assert seen(SITE) == [mine, own]
     assert seen(other) == [own]
     assert seen(None) == [mine, own]
@@ -345,7 +347,7 @@ async def test_what_another_origin_caused_stays_unseen(bench: Bench) -> None:
     assert bench.operations.get("another") == []
 
 
-BAD: list[tuple[str, dict[str, object], type[Exception]]] = [
+BAD: list[tuple[str, dict[str, Any], type[Exception]]] = [
     ("deposit", {"function": "close(bytes32)"}, Unauthorized),
     ("deposit", {"function": "nothing"}, Unauthorized),
     ("deposit", {"function": 5}, InvalidParams),
@@ -375,7 +377,7 @@ BAD: list[tuple[str, dict[str, object], type[Exception]]] = [
 
 @pytest.mark.parametrize(("kind", "params", "error"), BAD)
 async def test_a_bad_wish_is_refused_before_anything_is_stored(
-    bench: Bench, kind: str, params: dict[str, object], error: type[Exception]
+    bench: Bench, kind: str, params: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         await bench.submit(kind, **params)

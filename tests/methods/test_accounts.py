@@ -125,11 +125,12 @@ async def test_no_grants_nothing(wallet: Wallet) -> None:
 
 async def test_locked_is_4100_and_nothing_is_asked(wallet: Wallet) -> None:
     wallet.keyring.lock()
-    for method, params in [
+    calls: list[tuple[str, list[Any]]] = [
         ("eth_sendTransaction", [{"from": wallet.account, "to": wallet.second}]),
         ("personal_sign", ["0x00", wallet.account]),
         ("eth_signTypedData_v4", [wallet.account, MAIL]),
-    ]:
+    ]
+    for method, params in calls:
         with pytest.raises(Unauthorized, match="locked"):
             await wallet.call(method, *params)
     with pytest.raises(Unauthorized, match="locked"):

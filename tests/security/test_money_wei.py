@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eth_utils import to_checksum_address
+from eth_utils.address import to_checksum_address
 
 from middleware.errors import RpcError
 from proxy.upstream.l1 import L1
@@ -44,7 +44,7 @@ class Real:
 async def receipt_of(l1: L1, transaction_hash: str) -> Any:
     """Wait for the receipt: anvil mines a moment after it took the transaction."""
     async with asyncio.timeout(10):
-        while (receipt := await l1.call("eth_getTransactionReceipt", transaction_hash)) is None:
+        while (receipt := await l1.call("eth_getTransactionReceipt", transaction_hash)) is None:  # noqa: ASYNC110  anvil tells nobody
             await asyncio.sleep(0.005)
         return receipt
 

@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import rlp
+import rlp  # type: ignore[import-untyped]
 from eth_account import Account
-from eth_utils import keccak, to_checksum_address
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
 
 from middleware.errors import Disconnected, RpcError
 
@@ -58,6 +59,7 @@ class FakeChain:
         self.calls: list[str] = []
         self.before: Callable[[str], None] = lambda method: None
         self.after: Callable[[str], None] = lambda method: None
+        self._arrived = asyncio.Event()
         self._listeners: list[asyncio.Queue[int]] = []
 
     @property
@@ -154,6 +156,7 @@ class FakeChain:
         if self.balances[sent.sender] < sent.value + sent.gas * sent.max_fee:
             raise RpcError(-32000, "insufficient funds for gas * price + value")
         self.pool[sent.hash] = sent
+        self._arrived.set()
         if self.automine:
             self.mine()
         return sent.hash
@@ -176,6 +179,13 @@ class FakeChain:
                     self._execute(sent, 1)
             for queue in self._listeners:
                 queue.put_nowait(self.head)
+
+    async def arrival(self) -> None:
+        """Wait until something is in the pool."""
+        async with asyncio.timeout(5):
+            while not self.pool:
+                self._arrived.clear()
+                await self._arrived.wait()
 
     def unwind(self, blocks: int, *, keep: bool = False) -> None:
         """Take the newest blocks back, with what was in them; `keep`: it goes back to the pool."""
@@ -220,7 +230,6 @@ def decode(raw: bytes) -> Sent:
     """Return the transaction in EIP-1559 bytes."""
     assert raw[0] == 2
     _, nonce, tip, max_fee, gas, to, value, data, *_ = rlp.decode(raw[1:])
-    number = lambda part: int.from_bytes(part, "big")  # noqa: E731
     return Sent(
         raw=raw,
         hash="0x" + keccak(raw).hex(),
@@ -233,6 +242,11 @@ def decode(raw: bytes) -> Sent:
         value=number(value),
         data=data,
     )
+
+
+def number(part: bytes) -> int:
+    """The integer of big-endian bytes."""
+    return int.from_bytes(part, "big")
 
 
 def gone(reason: str = "the L1 node went away") -> Disconnected:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from eth_account.messages import encode_typed_data
-from eth_utils import keccak
+from eth_utils.crypto import keccak
 
 from middleware.errors import InvalidParams
 from proxy.wallet.typed_data import hash_typed_data, parse
