@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -33,7 +34,11 @@ class House:
         return await self.methods[method](list(params), context)
 
     async def emit(self) -> str:
+        """Send a transaction that emits one log, and wait until its block is there (anvil answers before)."""
         sent: str = await self.l1.call("eth_sendTransaction", {"from": SENDER, "to": ADDRESS})
+        async with asyncio.timeout(10):
+            while await self.l1.call("eth_getTransactionReceipt", sent) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
         return sent
 
 
