@@ -64,11 +64,8 @@ class Peer(web.RequestHandler):
             raise ConnectionError("an answer has begun already")
         error: RpcError
         if status < 500:
-            # The parser refuses a second or a missing Host before any handler could (security.md 2).
-            host = message is not None and "'Host' header" in message
-            status = 403 if host else 400
-            setting = "one Host header is needed, with a name of this listener ([listen] hosts in the config)"
-            error = InvalidRequest(setting if host else "this is not an HTTP request")
+            status, said = _malformed(message or "")
+            error = InvalidRequest(said)
         else:
             error_id = secrets.token_hex(8)
             logger.error("internal error %s in a request", error_id, exc_info=exc)
@@ -89,6 +86,15 @@ class PeerServer(web.Server):
     def __call__(self) -> Peer:
         """Return the protocol of a new connection."""
         return Peer(self, self._counted, loop=asyncio.get_running_loop(), **self._peer_settings)
+
+
+def _malformed(message: str) -> tuple[int, str]:
+    """Return status and sentence for what the parser refuses: some headers twice, before any handler could (security.md 2)."""
+    if "'Host' header" in message:
+        return 403, "one Host header is needed, with a name of this listener ([listen] hosts in the config)"
+    if "'Content-Type' header" in message:
+        return 415, "Content-Type must be application/json, once"
+    return 400, "this is not an HTTP request"
 
 
 def _refusal(error: RpcError) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -110,6 +111,18 @@ async def start_listener(echo: Echo, tokens: TokenBook) -> AsyncIterator[StartLi
 @pytest.fixture
 async def listener(start_listener: StartListener) -> DappListener:
     return await start_listener()
+
+
+@asynccontextmanager
+async def listening(echo: Echo, **settings: Any) -> AsyncIterator[DappListener]:
+    """Open a listener over `echo` with both tokens in force, for tests that have no fixture of this folder."""
+    settings.setdefault("tokens", TokenBook({TOKEN: Known("free"), BOUND: Known("bound", PAGE)}))
+    listener = DappListener(Door(echo, batch=10), **settings)
+    await listener.start(0)
+    try:
+        yield listener
+    finally:
+        await listener.close(0.5)
 
 
 @dataclass(frozen=True)
