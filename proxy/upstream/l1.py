@@ -1,8 +1,8 @@
 """The L1 chain as the rest of the proxy sees it: all nodes of the config as one.
 
 Last step of every passed-through request (`forward`) and the way the proxy's own parts ask the chain (`call`). The first node that works
-is asked, in the order of the config; a request that has left is repeated once at most, and only if it is a read (`repeatable`). No
-answer is 4900 in one sentence; the node's own errors pass untouched. Chain id and genesis are pinned (`identity`): a node of another
+is asked, in the order of the config; a request that has left is repeated once at most at the same node, or asked of the next one, and
+only if it is a read (`repeatable`). No answer is 4900 in one sentence; the node's own errors pass untouched. Chain id and genesis are pinned (`identity`): a node of another
 chain is never asked anything else.
 """
 
@@ -123,10 +123,12 @@ class L1:
 
     async def forward(self, request: Request) -> NodeReply:
         """Return the node's answer to `request`, byte for byte, with the caller's id. Raise `Disconnected` (4900)."""
+        asked: list[Node] = []
         try:
             async with asyncio.timeout(self._call_seconds):
-                body = await self._exchange(request)
+                body = await self._exchange(request, asked)
         except TimeoutError as error:
+            asked[-1].hangs()
             raise Disconnected(
                 f"the L1 node did not answer {request.method} within {self._call_seconds:g} s{_unknown(request.method)}"
             ) from error
@@ -154,22 +156,25 @@ class L1:
         except TimeoutError as error:
             raise Disconnected(f"the L1 node did not answer eth_subscribe within {self._call_seconds:g} s") from error
 
-    async def _exchange(self, request: Request) -> bytes:
+    async def _exchange(self, request: Request, asked: list[Node]) -> bytes:
+        """Return the first usable answer; `asked` grows by each node that is tried."""
         reasons: list[NodeFailure] = []
         candidates = deque(self._in_order())
         repeated, alone = False, False
         while candidates:
             node = candidates.popleft()
+            asked.append(node)
             try:
                 return await node.exchange(request, alone=alone)
             except (Unreachable, WrongChain) as reason:
                 reasons.append(reason)
             except Broken as broken:
-                if repeated or not (broken.repeatable and may_repeat(request.method)):
+                if not may_repeat(request.method):
                     raise Disconnected(f"{broken}{_unknown(request.method)}") from broken
-                repeated, alone = True, broken.alone
                 reasons.append(broken)
-                candidates.appendleft(node)
+                if broken.repeatable and not repeated:
+                    repeated, alone = True, broken.alone
+                    candidates.appendleft(node)
         raise self._nobody(reasons)
 
     async def _line(self) -> Line | None:

@@ -71,6 +71,10 @@ class Node:
         self._works()
         return body
 
+    def hangs(self) -> None:
+        """Learn that a request was given up: others are preferred until it answers again."""
+        self.trouble = f"{self.address.shown}: it did not answer in time"
+
     async def line(self) -> Line | None:
         """Return the shared socket, for a subscription; None over HTTP. Raise `Unreachable` or `WrongChain`."""
         if not isinstance(self._transport, Multiplexed):

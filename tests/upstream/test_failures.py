@@ -334,6 +334,33 @@ async def test_the_second_node_answers_when_the_first_does_not(short_tmp: Path) 
         await l1.close()
 
 
+async def test_a_read_goes_to_the_next_node_when_one_spoils_it_and_a_send_does_not(short_tmp: Path) -> None:
+    async def spoiled(_: dict[str, Any]) -> bytes:
+        return b"<html>502</html>"
+
+    second = FakeNode()
+    async with FakeNode(spoiled).http() as first, second.ipc(short_tmp / "b.ipc") as url:
+        l1 = L1([first, url])
+        assert await l1.call("eth_getBalance") == "0x1"
+        l1.nodes[0].trouble = None
+        with pytest.raises(Disconnected, match="whether it took effect is unknown"):
+            await l1.forward(RAW_TRANSACTION)
+        await l1.close()
+    assert second.methods() == ["eth_getBalance"]
+
+
+async def test_after_a_hang_the_other_node_is_preferred(short_tmp: Path) -> None:
+    async def hang(_: dict[str, Any]) -> bytes:
+        raise Hang
+
+    async with FakeNode(hang).ipc(short_tmp / "a.ipc") as first, FakeNode().ipc(short_tmp / "b.ipc") as second:
+        l1 = L1([first, second], call_seconds=0.3)
+        with pytest.raises(Disconnected, match="did not answer"):
+            await l1.call("eth_getBalance")
+        assert await l1.call("eth_getBalance") == "0x1"
+        await l1.close()
+
+
 async def test_a_second_node_of_another_chain_is_passed_over(short_tmp: Path) -> None:
     wrong = FakeNode(genesis=OTHER_GENESIS)
     right = FakeNode()
