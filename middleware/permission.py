@@ -123,10 +123,9 @@ class PermissionLink:
         asked = self._unknown_sites != "refuse" and self._owner.ask_to_connect(origin)
         if not asked:
             self._owner.refused(origin, method, reason, grant)
-        hint = (
-            "; the owner was asked, or connects it with" if self._unknown_sites != "refuse" else "; the owner may run"
-        )
-        raise Unauthorized(reason + hint, command(*grant))
+        if self._unknown_sites != "refuse":
+            reason += " and the owner was asked"
+        raise Unauthorized(reason, command(*grant))
 
     def _check_anonymous(self, request: Request) -> None:
         """Without Origin and token: the chain, nothing of the owner's."""
@@ -176,9 +175,7 @@ class PermissionLink:
         """Return the 4100 for an origin that lacks a permission, and tell the owner. `wanted`: plugin and action."""
         grant = ("permission", "grant", str(origin), *_flags(wanted))
         self._owner.refused(origin, method, f"it {reason}", grant)
-        return Unauthorized(
-            f"{origin} {reason}; it asks by wallet_requestPermissions, or the owner runs", command(*grant)
-        )
+        return Unauthorized(f"{origin} {reason}; wallet_requestPermissions asks the owner for it", command(*grant))
 
 
 def command(*words: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from proxy.cli.session import Failure, Session, printable, session_options, table
+from proxy.cli.session import Failure, Session, printable, session_options
 
 
 @click.group()
@@ -72,20 +72,15 @@ def reject(session: Session, question: str) -> None:
     session.show(session.call("admin_approvalReject", {"id": question}, live=True), _answered)
 
 
-def _rows(questions: list[dict[str, Any]]) -> Any:
-    now = time.time()
-    rows = [
-        [
-            q["id"],
-            q["kind"],
-            q["origin"],
-            q["summary"],
-            f"{max(0, q['expires'] - int(now))} s",
-            "; ".join(q["warnings"]),
-        ]
-        for q in questions
-    ]
-    return table(["ID", "Kind", "From", "Question", "Left", "Warnings"], rows, "no question waits for you")
+def _rows(questions: list[dict[str, Any]]) -> str:
+    """Return each question as lines that are never cut: what is approved must be readable whole."""
+    lines = []
+    for question in questions:
+        left = max(0, question["expires"] - int(time.time()))
+        lines.append(f"{question['id']}  {question['kind']} from {question['origin']}, {left} s left")
+        lines.append(f"          {question['summary']}")
+        lines += [f"          WARNING {warning}" for warning in question["warnings"]]
+    return "\n".join(printable(line) for line in lines) or "no question waits for you"
 
 
 def _page(question: dict[str, Any]) -> str:

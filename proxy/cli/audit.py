@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
 import click
 
-from proxy.cli.session import Session, session_options, table
+from proxy.cli.session import Session, printable, session_options
 
 
 @click.group()
@@ -38,16 +39,34 @@ def verify(session: Session, head: str | None) -> None:
     session.show(answer, lambda seen: f"{seen['entries']} entries, none changed ({seen['head']})")
 
 
-def _rows(entries: list[dict[str, Any]]) -> Any:
-    return table(
-        ["N", "When", "Event", "Who decided", "What"], [_row(entry) for entry in entries], "nothing was decided yet"
-    )
+def _rows(entries: list[dict[str, Any]]) -> str:
+    return "\n".join(printable(_line(entry)) for entry in entries) or "nothing was decided yet"
 
 
-def _row(entry: dict[str, Any]) -> list[str]:
+def _line(entry: dict[str, Any]) -> str:
+    """Return one entry as a line: number, time, what happened, who decided, about whom and what."""
     when = f"{datetime.fromtimestamp(entry['time']).astimezone():%Y-%m-%d %H:%M:%S}"
-    decided = f"{entry.get('decision', '')} {entry['event']}".strip()
-    source = " ".join(str(entry[name]) for name in ("source", "id") if name in entry)
-    known = ("n", "time", "previous", "hash", "event", "decision", "source", "id", "digest")
-    what = entry.get("summary") or ", ".join(f"{name} {value}" for name, value in entry.items() if name not in known)
-    return [str(entry["n"]), when, decided, source, what]
+    event = f"{entry['kind']} {entry['decision']}ed" if "decision" in entry else entry["event"]
+    by = " ".join(str(entry[name]) for name in ("source", "id") if name in entry)
+    known = (
+        "n",
+        "time",
+        "previous",
+        "hash",
+        "event",
+        "decision",
+        "kind",
+        "source",
+        "id",
+        "digest",
+        "origin",
+        "summary",
+        "method",
+    )
+    rest = ", ".join(f"{name} {_text(value)}" for name, value in entry.items() if name not in known)
+    about = ": ".join(part for part in (entry.get("origin", ""), entry.get("summary", ""), rest) if part)
+    return f"{entry['n']:>6}  {when}  {event} by {by}" + (f" — {about}" if about else "")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from proxy.cli.scope import PluginScope, permission_rows
-from proxy.cli.session import Session, session_options, table
+from proxy.cli.scope import PluginScope, permission_lines
+from proxy.cli.session import Session, printable, session_options
 
 
 @click.group()
@@ -52,5 +52,5 @@ def revoke(session: Session, target: str, capability: str | None, plugin: str | 
     session.show(answer, lambda done: f"revoked; {done['origin']} holds {len(done['left'])} permissions now")
 
 
-def _rows(held: list[dict[str, Any]]) -> Any:
-    return table(["ID", "Who", "May", "What"], permission_rows(held), "nobody holds a permission")
+def _rows(held: list[dict[str, Any]]) -> str:
+    return "\n".join(printable(line) for line in permission_lines(held)) or "nobody holds a permission"

@@ -25,10 +25,10 @@ class PluginScope(click.ParamType[dict[str, Any]]):
         return {"plugin": plugin, "actions": names} if colon else {"plugin": plugin}
 
 
-def permission_rows(held: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """Return one row for each EIP-2255 permission: id, who, what, the caveats in short."""
+def permission_lines(held: Sequence[dict[str, Any]]) -> list[str]:
+    """Return one line for each EIP-2255 permission: id, who, what, and its caveats in short."""
     return [
-        [entry["id"], entry["invoker"], entry["parentCapability"], "; ".join(_caveat(c) for c in entry["caveats"])]
+        f"{entry['id']}  {entry['invoker']}  {entry['parentCapability']}: {'; '.join(map(_caveat, entry['caveats']))}"
         for entry in held
     ]
 

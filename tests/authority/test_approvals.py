@@ -154,6 +154,22 @@ async def test_the_right_to_ask_is_looked_at_again(connected: Authority, questio
     assert connected.audit.entries() == []
 
 
+async def test_the_right_is_looked_at_once_more_when_the_answer_is_executed(
+    connected: Authority, question: Make
+) -> None:
+    allowed = True
+
+    def still() -> None:
+        if not allowed:
+            raise Unauthorized("revoked in the same moment")
+
+    task, waiting = await asking(connected, question(still_allowed=still))
+    connected.approvals.approve(waiting)
+    allowed = False
+    with pytest.raises(Unauthorized):
+        await task
+
+
 @pytest.mark.parametrize("take", ["revoke", "disconnect"])
 async def test_revocation_withdraws_what_waits(connected: Authority, question: Make, take: str) -> None:
     connected.permissions.grant_accounts(APP, ["0x01"])
