@@ -87,7 +87,7 @@ class Services:
             limit=ground.config.limits.subscriptions,
             token_alive=self.authority.tokens.alive,
         )
-        self.filters = filters.Filters(l1)
+        self.filters = filters.Filters(l1, limit=ground.config.limits.subscriptions)
         self.keyring.on_lock(self.authority.locked)
 
     def _confirmations(self) -> int:
