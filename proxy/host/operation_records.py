@@ -123,15 +123,15 @@ class OperationRecords:
         return f"{self._last:012x}{secrets.token_hex(10)}"
 
     def put(self, operation: Operation, batch: Batch) -> None:
-        """Add the operation as it is now to a batch."""
+        """Add the operation, known already, as it is now to a batch."""
         batch.put(self._space, operation.id.encode(), msgspec.json.encode(operation))
-        self._all[operation.id] = operation
 
     def write(self, operation: Operation, batch: Batch | None = None) -> None:
         """Put the operation on disk, together with what `batch` holds."""
         batch = batch if batch is not None else Batch()
         self.put(operation, batch)
         self._space.database.commit(batch)
+        self._all[operation.id] = operation  # nobody sees what is not on disk
 
     def get(self, operation_id: str) -> Operation | None:
         """Return an operation."""

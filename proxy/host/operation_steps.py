@@ -19,6 +19,10 @@ from proxy.storage import Batch
 log = logging.getLogger("l2proxy.operations")
 
 
+BUSY = (-32005, 429)  # what nodes and their gateways answer when they are asked too much
+UNSURE = (*BUSY, -32603)  # after one of these it is not known whether the node has taken a transaction
+
+
 class Outcome(enum.Enum):
     """What became of a step just now."""
 
@@ -63,7 +67,9 @@ class Steps:
             await self._transactions.send(signed)
         except Disconnected:
             raise
-        except RpcError:
+        except RpcError as error:
+            if error.code in UNSURE:
+                raise Disconnected(f"the node answered {error.code} to {signed.hash}: {error.message}") from error
             # The only attempt there ever was has been refused: these bytes are with nobody but us.
             step.status = "dropped"
             self._final(operation, step)

@@ -24,7 +24,7 @@ from proxy.host.operation_ports import L1, Accounts, Approvals, Transactions
 from proxy.host.operation_questions import operation_question
 from proxy.host.operation_records import Operation, OperationRecords, Step
 from proxy.host.operation_requests import gateway_of, read_step
-from proxy.host.operation_steps import Outcome, Steps
+from proxy.host.operation_steps import BUSY, Outcome, Steps
 from proxy.storage import Space
 
 log = logging.getLogger("l2proxy.operations")
@@ -129,7 +129,8 @@ class Operations:
                     goes_on = await self._run(operation)
             except Withdrawn:
                 return  # the daemon stops; the question is asked again under a new id
-            except Disconnected as error:
+            except RpcError as error:
+                # What is final was caught where it is known; here the node is away, too busy, or lacks a state.
                 log.info("operation %s waits for the node: %s", operation.id, error.message)
                 goes_on = False
             if not goes_on:
@@ -144,9 +145,11 @@ class Operations:
             if offer is None:
                 offer = await self._offers.make(operation, gateway)
             await self._decide(operation, offer)
-        except (Withdrawn, Disconnected):
+        except Withdrawn:
             raise
         except RpcError as error:
+            if _passes(error):
+                raise
             self._end(operation, "rejected" if isinstance(error, Refused | Unauthorized) else "failed", error)
         return True
 
@@ -196,9 +199,9 @@ class Operations:
                 self._ask_again(operation)
                 return True
             await self._steps.send(operation, step)
-        except Disconnected:
-            raise
         except RpcError as error:
+            if step.status != "dropped" and _passes(error):
+                raise
             if step.status != "dropped" and self._accounts.locked:
                 return False  # locked in this very moment; nothing was signed
             if step.status != "dropped" and isinstance(error, Refused) and step.nonce is None:
@@ -279,6 +282,11 @@ class Operations:
         self._tasks.discard(task)
         if not task.cancelled() and (failure := task.exception()) is not None:
             log.error("%s stopped and goes on at the next start", task.get_name(), exc_info=failure)
+
+
+def _passes(error: RpcError) -> bool:
+    """Tell whether the node may do later what it did not do now."""
+    return isinstance(error, Disconnected) or (type(error) is RpcError and error.code in BUSY)
 
 
 def _failure(step: Step) -> RpcError:

@@ -60,5 +60,5 @@ def _unknown_words(words: list[str]) -> str:
         if len(missing) < len(best):
             best, language = missing, candidate
     shown = ", ".join(str(position) for position in best)
-    noun = "word" if len(best) == 1 else "words"
-    return f"{noun} {shown} of the phrase not in the BIP-39 list ({language})"
+    subject = f"word {shown} of the phrase is" if len(best) == 1 else f"words {shown} of the phrase are"
+    return f"{subject} not in the BIP-39 list ({language})"

@@ -12,6 +12,7 @@ import pytest
 
 from middleware.errors import AlreadyPending, InvalidParams, RpcError, Unauthorized, Unsupported
 from middleware.waist import Origin
+from proxy.storage import Batch, StorageError
 from proxy.wallet.keyring import Keyring
 from proxy.wallet.keystore import Keystore
 from tests.conftest import TEST_PHRASE
@@ -204,6 +205,75 @@ async def test_a_node_that_went_away_is_waited_for(bench: Bench) -> None:
     bench.chain.mine()
     await bench.until("done")
     assert len(bench.chain.executed(GATEWAY)) == 1
+
+
+@pytest.mark.parametrize(
+    "method", ["eth_getTransactionCount", "eth_getTransactionReceipt", "eth_estimateGas", "eth_getCode"]
+)
+async def test_a_node_that_is_too_busy_is_waited_for(bench: Bench, method: str) -> None:
+    bench.owner.mood = "wait"
+    await bench.submit()
+    await bench.owner.question()
+    bench.chain.refuse_calls[method] = RpcError(-32005, "too many requests")
+    bench.owner.approve()
+    await bench.until("running")
+    bench.chain.mine()
+    bench.chain.refuse_calls.clear()
+    bench.chain.mine()
+    await bench.until("done")
+    assert len(bench.chain.executed(GATEWAY)) == 1
+    assert len(bench.owner.asked) == 1
+
+
+@pytest.mark.parametrize("code", [-32005, 429, -32603])
+async def test_after_an_unsure_answer_the_same_bytes_go_out_again(bench: Bench, code: int) -> None:
+    bench.chain.refuse_calls["eth_sendRawTransaction"] = RpcError(code, "something went wrong")
+    await bench.submit()
+    async with asyncio.timeout(5):
+        while not list(bench.ledger.of(OWNER)):  # noqa: ASYNC110  a database announces nothing
+            await asyncio.sleep(0)
+    (signed,) = bench.ledger.of(OWNER)
+    bench.chain.refuse_calls.clear()
+    bench.chain.mine()
+    done = await bench.until("done")
+    assert done["steps"][0]["hashes"] == [signed.hash]
+
+
+async def test_a_node_without_old_states_does_not_end_it(bench: Bench) -> None:
+    bench.chain.is_dev = False
+    bench.chain.automine = False
+    await bench.submit()
+    await bench.until("submitted")
+    bench.chain.refuse_calls["eth_getTransactionCount"] = RpcError(-32000, "missing trie node")
+    bench.chain.pool.clear()
+    bench.chain.mine()
+    bench.chain.refuse_calls.clear()
+    bench.chain.mine()
+    await bench.chain.arrival()
+    bench.chain.mine(3)
+    await bench.until("done")
+
+
+async def test_a_full_disk_moves_no_money_and_shows_no_ghost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_batch: Batch) -> None:
+        raise StorageError("writing failed: No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.database, "commit", full)
+        with pytest.raises(StorageError):
+            await bench.submit()
+    assert bench.operations.get(PLUGIN) == []
+    assert bench.chain.executed() == []
+    bench.owner.mood = "wait"
+    await bench.submit()
+    await bench.owner.question()
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.database, "commit", full)
+        with pytest.raises(StorageError):
+            bench.owner.approve()
+    assert bench.chain.executed() == []
+    await bench.rebuild()
+    assert bench.operations.get(PLUGIN)[-1]["status"] == "awaiting_approval"
 
 
 async def test_refused_by_the_node_it_fails_and_its_nonce_is_free(bench: Bench) -> None:
