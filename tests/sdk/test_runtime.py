@@ -81,7 +81,7 @@ async def plugin(tmp_path: Path) -> AsyncIterator[Process]:
     yield made
     if process.returncode is None:
         process.kill()
-        await process.wait()
+    await process.communicate()
 
 
 def invoke(action: str, **params: Any) -> dict[str, Any]:

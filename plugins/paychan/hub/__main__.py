@@ -184,7 +184,7 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> int:
     """Run the hub; return the exit status."""
     options = arguments()
-    # py_ecc raises it to 100,000 when imported; deeply nested JSON would then end the process.
+    # Some Ethereum libraries raise it to 100,000 when imported; deeply nested JSON would then end the process.
     sys.setrecursionlimit(1000)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:

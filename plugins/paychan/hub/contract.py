@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import rlp  # type: ignore[import-untyped]
 from eth_abi.abi import decode, encode
-from eth_account import Account
 from eth_utils.crypto import keccak
 
 from .digests import Key
@@ -76,12 +76,11 @@ class Contract:
     async def transact(self, to: str | None, data: bytes, value: int = 0, timeout: float = 120) -> dict[str, Any]:
         """Send any transaction of the hub's key (`to` None: a deployment); return its receipt."""
         async with self._turn:
-            tx = await self._prepare(to, data, value)
-            raw = Account.sign_transaction(tx, self._key.secret).raw_transaction
-            sent = await self._node.request("eth_sendRawTransaction", "0x" + bytes(raw).hex())
+            raw = sign_transaction(self._key, await self._prepare(to, data, value))
+            sent = await self._node.request("eth_sendRawTransaction", "0x" + raw.hex())
         return await self._receipt(sent, timeout)
 
-    async def _prepare(self, to: str | None, data: bytes, value: int) -> dict[str, Any]:
+    async def _prepare(self, to: str | None, data: bytes, value: int) -> list[Any]:
         call = {"from": self._key.address, "data": "0x" + data.hex(), "value": hex(value)}
         if to is not None:
             call["to"] = to
@@ -90,19 +89,8 @@ class Contract:
         head = await self._node.request("eth_getBlockByNumber", "latest", False)
         tip = 10**9
         base = int(head.get("baseFeePerGas") or "0x0", 16)
-        tx: dict[str, Any] = {
-            "type": 2,
-            "chainId": self._chain_id,
-            "nonce": nonce,
-            "gas": gas + gas // 4,
-            "maxFeePerGas": 2 * base + tip,
-            "maxPriorityFeePerGas": tip,
-            "value": value,
-            "data": data,
-        }
-        if to is not None:
-            tx["to"] = bytes.fromhex(to[2:])
-        return tx
+        target = b"" if to is None else bytes.fromhex(to[2:])
+        return [self._chain_id, nonce, tip, 2 * base + tip, gas + gas // 4, target, value, data, []]
 
     async def _receipt(self, sent: str, timeout: float) -> dict[str, Any]:
         until = time.monotonic() + timeout
@@ -114,6 +102,13 @@ class Contract:
                 return dict(receipt)
             await asyncio.sleep(0.05)  # a node has no way to tell us over plain HTTP
         raise NodeError(f"the transaction {sent} is not mined after {timeout:.0f} s")
+
+
+def sign_transaction(key: Key, fields: list[Any]) -> bytes:
+    """Return a raw EIP-1559 transaction; `fields` in the order of the EIP, without the signature."""
+    signature = key.sign(bytes(keccak(b"\x02" + rlp.encode(fields))))
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
+    return b"\x02" + bytes(rlp.encode([*fields, signature[64] - 27, r, s]))
 
 
 async def deploy(node: Node, key: Key, window: int) -> str:

@@ -12,7 +12,7 @@ from eth_account.messages import encode_typed_data
 from eth_utils.crypto import keccak
 from l2proxy_sdk.testing import load_plugin, read_manifest
 
-from plugins.paychan.hub import digests
+from plugins.paychan.hub import contract, digests
 from plugins.paychan.paychan import onchain, typed
 from tests.plugins.paychan.signing import sign
 from tests.plugins.paychan.signing import typed as third
@@ -83,6 +83,18 @@ def test_the_hub_signs_what_the_contract_accepts() -> None:
         assert len(signature) == 65
         assert int.from_bytes(signature[32:64], "big") <= digests.HALF_ORDER
         assert digests.recover(message, signature) == key.address == Account.from_key(key.secret).address.lower()
+
+
+def test_the_hubs_transactions_are_what_eth_account_makes_of_them() -> None:
+    for to in (CONTRACT, None):
+        key = digests.Key(secrets.token_bytes(32))
+        tx: Any = {"type": 2, "chainId": 1337, "nonce": 5, "gas": 90_000, "value": 10**18, "data": b"\x01" * 40}
+        tx |= {"maxFeePerGas": 3 * 10**9, "maxPriorityFeePerGas": 10**9} | (
+            {} if to is None else {"to": bytes.fromhex(to[2:])}
+        )
+        target = b"" if to is None else bytes.fromhex(to[2:])
+        fields = [1337, 5, 10**9, 3 * 10**9, 90_000, target, 10**18, b"\x01" * 40, []]
+        assert contract.sign_transaction(key, fields) == bytes(Account.sign_transaction(tx, key.secret).raw_transaction)
 
 
 def test_the_plugins_selectors_are_the_contracts() -> None:

@@ -268,7 +268,8 @@ async def test_the_command_line_deploys_serves_and_stops(anvil: Any, tmp_path: P
     common = ("--l1", anvil.http, "--key-file", str(key_file), "--json")
     deployed = await run_hub(*common, "--deploy", "--window", "60")
     contract = await read_line(deployed)
-    assert await deployed.wait() == 0
+    await deployed.communicate()
+    assert deployed.returncode == 0
     assert contract["challengeWindow"] == 60
     hub = await run_hub(*common, "--gateway", contract["gateway"], "--data", str(tmp_path / "d"), "--port", "0")
     ready = await read_line(hub)
@@ -277,7 +278,8 @@ async def test_the_command_line_deploys_serves_and_stops(anvil: Any, tmp_path: P
     second = await refused(*common, "--gateway", contract["gateway"], "--data", str(tmp_path / "d"), "--port", "0")
     assert "does another hub run on it?" in second
     hub.terminate()
-    assert await asyncio.wait_for(hub.wait(), 10) == 0
+    await asyncio.wait_for(hub.communicate(), 10)
+    assert hub.returncode == 0
     other = tmp_path / "other"
     other.write_text("11" * 32)
     elsewhere = (

@@ -63,7 +63,9 @@ class WsHub:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.lose_next_answers = 0  # messages of the hub that never arrive
+        self.lose: str | None = None  # "request" or "answer": of the next payment, on its way
+        self.lost = asyncio.Event()
+        self._lost_id: int | None = None
         self._task: asyncio.Task[None] | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
 
@@ -73,6 +75,13 @@ class WsHub:
     async def send(self, message: str) -> None:
         if self._socket is None or self._socket.closed:
             raise ConnectionError("the hub is away")
+        content = json.loads(message)
+        if self.lose is not None and content["method"] == "pay":
+            if self.lose == "answer":
+                self._lost_id = content["id"]
+            else:
+                self.lost.set()
+                return
         await self._socket.send_str(message)
 
     async def close(self) -> None:
@@ -87,8 +96,8 @@ class WsHub:
                     async with session.ws_connect(self.url) as self._socket:
                         deliver({"event": "open"})
                         async for message in self._socket:
-                            if self.lose_next_answers > 0:
-                                self.lose_next_answers -= 1
+                            if self._lost_id is not None and json.loads(message.data).get("id") == self._lost_id:
+                                self.lost.set()
                                 continue
                             deliver({"event": "message", "text": message.data})
                     deliver({"event": "close", "code": 1006, "reason": "gone"})
@@ -117,12 +126,7 @@ class HubProcess:
     async def kill(self) -> None:
         if self.process is not None and self.process.returncode is None:
             self.process.kill()
-            await self.process.wait()
-
-    async def stop(self) -> int:
-        assert self.process is not None
-        self.process.terminate()
-        return await asyncio.wait_for(self.process.wait(), 10)
+            await self.process.communicate()  # to the end of its pipe, so that nothing of it outlives the loop
 
 
 async def run_hub(*options: str) -> asyncio.subprocess.Process:
