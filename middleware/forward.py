@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Container
 from typing import Protocol
 
 from middleware.errors import MethodNotFound, RpcError, Unsupported, shorten
-from middleware.methods import MethodClass, MethodTable
+from middleware.methods import OWN_NAMESPACES, MethodClass, MethodTable, may_pass
 from middleware.waist import Answer, Context, NodeReply, Request
 
 
@@ -43,13 +43,17 @@ class Forward:
         if kind is MethodClass.PASS:
             return await self._node.forward(request)
         if kind in (MethodClass.BLOCKED, MethodClass.UNKNOWN) or request.method not in self._own:
-            raise refusal(request.method, kind)
+            raise refusal(request.method)
         return await self._dispatch(request, context)
 
 
-def refusal(method: str, kind: MethodClass) -> RpcError:
+def refusal(method: str) -> RpcError:
     """Return the error for a method that is not served: -32601 in our namespaces, else 4200."""
     shown = shorten(method)
-    if kind is MethodClass.UNKNOWN:
+    if method.startswith(OWN_NAMESPACES):
         return MethodNotFound(shown)
-    return Unsupported(shown, "not served here; [methods] allow in the config lists what else may pass to the L1 node")
+    if may_pass(method):
+        return Unsupported(
+            shown, "not served; what else may go to the L1 node stands under [methods] allow in the config"
+        )
+    return Unsupported(shown, "not served, and never sent to the L1 node: it signs, keeps keys or runs the node itself")

@@ -49,6 +49,7 @@ async def test_our_own_is_dispatched() -> None:
         ("eth_sendTransaction", Unsupported),  # ours, and nobody answers it: never the node
         ("nothing", Unsupported),
         ("l2_nothing", MethodNotFound),
+        ("l2_invoke", MethodNotFound),  # ours, and nobody answers it
         ("eth_x" + "\x1b[31m" * 1000, Unsupported),
     ],
 )
