@@ -69,7 +69,7 @@ def message_question(account: str, data: bytes, chain_id: int, context: Context,
     """Ask whether a text may be signed (EIP-191)."""
     claims = sign_in.parse(data)
     warnings = sign_in.warnings_of(claims, context.origin, account, chain_id) if claims is not None else ()
-    what = "a sign-in" if claims is not None else f"a message of {len(data)} bytes"
+    what = "a sign-in text" if claims is not None else f"a message of {len(data)} bytes"
     return Question(
         origin=context.origin,
         kind="message",
@@ -122,7 +122,8 @@ def _sending(prepared: Prepared, decoded: calldata.Decoded | None, replaces: Sig
         what = f"call function 0x{prepared.data[:4].hex()} of {prepared.to}"
     paid = f" with {prepared.value_text}" if prepared.value and (prepared.data or prepared.to is None) else ""
     instead = f", in place of transaction {replaces.hash}" if replaces is not None else ""
-    return f"{what}{paid} from {prepared.sender}, fee at most {prepared.fee_text}{instead}"
+    # Without the fee, which stands in the details: the same wish reads the same in the next block (hardening.md 14).
+    return f"{what}{paid} from {prepared.sender}{instead}"
 
 
 def _transaction_facts(prepared: Prepared, decoded: calldata.Decoded | None) -> Facts:
@@ -140,9 +141,8 @@ def _transaction_facts(prepared: Prepared, decoded: calldata.Decoded | None) -> 
 
 
 def _text_of(data: bytes) -> str:
-    """Return the text a person would read, or the bytes as 0x data when they are no printable text."""
+    """Return the text as it is (who shows it escapes it), or the bytes as 0x data when they are no text."""
     try:
-        text = data.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError:
         return "0x" + data.hex()
-    return text if all(character.isprintable() or character in "\n\t" for character in text) else "0x" + data.hex()

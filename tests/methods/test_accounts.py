@@ -170,13 +170,26 @@ async def test_a_transaction_is_asked_with_its_bounds_then_sent(wallet: Wallet) 
     sent = await wallet.send(value=hex(3 * ETHER))
     (question,) = wallet.owner.asked
     assert question.kind == "transaction"
-    assert question.summary.startswith(f"send 3 ETH to {wallet.second} from {wallet.account}, fee at most 0.00")
+    assert question.summary == f"send 3 ETH to {wallet.second} from {wallet.account}"
+    assert question.details["feeText"] == "0.0001875 ETH"
     assert question.facts.value == 3 * ETHER + int(question.details["feeBound"], 16)
     assert (question.facts.to, question.facts.asset, question.facts.calldata) == (wallet.second, "ETH", False)
     (mined,) = wallet.chain.executed()
     assert (mined.hash, mined.value, mined.to) == (sent, 3 * ETHER, wallet.second)
     assert question.details["gas"] == hex(mined.gas)
     assert question.details["maxFeePerGas"] == hex(mined.max_fee)
+
+
+async def test_the_same_wish_reads_the_same_when_fees_have_moved(
+    wallet: Wallet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await wallet.send(value="0x1")
+    block = {"gasLimit": hex(30_000_000), "baseFeePerGas": hex(7 * 10**9)}
+    monkeypatch.setattr(wallet.chain, "eth_getBlockByNumber", lambda *_: block)
+    await wallet.send(value="0x1")
+    first, second = wallet.owner.asked
+    assert first.summary == second.summary
+    assert first.digest != second.digest
 
 
 async def test_no_sends_nothing(wallet: Wallet) -> None:
@@ -314,7 +327,13 @@ async def test_too_poor_is_said_before_asking(wallet: Wallet) -> None:
 
 
 async def test_messages_are_signed_as_every_library_expects(wallet: Wallet) -> None:
-    for data, text in [("0x" + b"hello".hex(), "hello"), ("hello", "hello"), ("0xzz", "0xzz"), ("0x", "")]:
+    for data, text in [
+        ("0x" + b"hello".hex(), "hello"),
+        ("hello", "hello"),
+        ("0xzz", "0xzz"),
+        ("0x", ""),
+        ("a\x1b[31mb", "a\x1b[31mb"),
+    ]:
         signature = await wallet.call("personal_sign", data, wallet.account)
         assert Account.recover_message(encode_defunct(text=text), signature=signature) == wallet.account
         assert wallet.owner.asked[-1].quoted["message"] == text
