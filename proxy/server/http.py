@@ -37,6 +37,8 @@ from proxy.server.replies import preflight, reply, turned_away
 
 BODY_SECONDS = 30.0  # for a body that has begun
 IDLE_SECONDS = 75.0  # for a connection without a whole request head
+SEND_SECONDS = 60.0  # for an answer to be taken
+AT_ONCE = 64 * 1024  # bytes the transport takes without waiting
 
 
 class DappListener:
@@ -128,7 +130,7 @@ class DappListener:
             answer = await self._door.answer(body, Context(identity.origin, "http", None, attendance))
         finally:
             attendance.leave()
-        return reply(204 if answer is None else 200, answer, identity.page)
+        return await _sent(request, reply(204 if answer is None else 200, answer, identity.page))
 
     async def _upgrade(self, request: web.BaseRequest, identity: Identity) -> web.StreamResponse:
         try:
@@ -164,6 +166,21 @@ class DappListener:
         except TimeoutError as error:
             raise Turned(408, InvalidRequest(f"the body did not arrive within {BODY_SECONDS:g} s")) from error
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def _sent(request: web.BaseRequest, response: web.Response) -> web.Response:
+    """Send a large answer within a time: a client that asks and never reads would hold it for ever."""
+    if not isinstance(response.body, bytes) or len(response.body) <= AT_ONCE:
+        return response
+    try:
+        async with asyncio.timeout(SEND_SECONDS):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError as error:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionAbortedError("the answer was not taken") from error
+    return response
 
 
 def _check_content(request: web.BaseRequest) -> None:

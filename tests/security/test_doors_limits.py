@@ -147,6 +147,25 @@ async def test_a_client_that_never_reads_holds_nobody_up() -> None:
             writer.transport.abort()
 
 
+async def test_an_answer_nobody_takes_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "SEND_SECONDS", 0.2)
+    connections = Connections()
+    async with listening(Echo(), connections=connections) as listener:
+        body = b'{"jsonrpc":"2.0","id":1,"method":"large","params":[30000000]}'
+        _, writer = await asyncio.open_connection("127.0.0.1", listener.port, limit=1024)
+        writer.write(head(listener.port, JSON, size=len(body)) + body)
+        async with asyncio.timeout(10):
+            while len(connections) == 0:  # noqa: ASYNC110  the other side begins in its own time
+                await asyncio.sleep(0.01)
+            while len(connections):  # noqa: ASYNC110  and ends in its own
+                await asyncio.sleep(0.01)
+        writer.transport.abort()
+        reader, reads = await asyncio.open_connection("127.0.0.1", listener.port)
+        reads.write(head(listener.port, JSON, size=len(body)) + body)
+        assert len((await read_answer(reader)).body) > 30_000_000
+        reads.close()
+
+
 async def test_a_flood_of_connections_leaves_room_for_others() -> None:
     connections = Connections(total=100, per_caller=40, per_site=10)
     async with listening(Echo(), connections=connections) as listener:
