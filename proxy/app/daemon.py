@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -18,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from middleware.web3_adapter import configured_links
 
 from middleware.chain import Chain
 from middleware.forward import Forward
 from middleware.methods import MethodTable
 from middleware.waist import OWNER
+from middleware.web3_adapter import configured_links
 from proxy.app.ground import open_ground
 from proxy.app.layer1 import open_l1
 from proxy.app.options import RunOptions, StartRefused
@@ -35,6 +36,8 @@ from proxy.server.door import Door
 from proxy.server.http import DappListener
 from proxy.server.socket import SocketListener, socket_path
 from proxy.storage.directory import DataDirectory
+from proxy.wallet import key_libraries
+from proxy.wallet.keyring import Keyring
 from proxy.wallet.keystore import Keystore, KeystoreError
 from proxy.wallet.sealing import WrongPassword
 
@@ -56,7 +59,14 @@ def serve(options: RunOptions, notice: Notice) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    _raise_descriptor_limit()
     uvloop.run(_serve(options, notice))
+
+
+def _raise_descriptor_limit() -> None:
+    """Take as many descriptors as this user may have: each connection needs one, and 1,024 is the usual soft limit."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(options: RunOptions, notice: Notice) -> None:
@@ -105,7 +115,8 @@ async def open_daemon(options: RunOptions, notice: Notice) -> AsyncIterator[tupl
         yield services, doors
 
 
-async def _unlock(keyring: Any, options: RunOptions, notice: Notice) -> None:
+async def _unlock(keyring: Keyring, options: RunOptions, notice: Notice) -> None:
+    await asyncio.to_thread(key_libraries.load)
     if not keyring.keystore.exists:
         notice(f"l2proxy: there are no accounts yet; `l2proxy init --data {options.data}` makes them")
         return

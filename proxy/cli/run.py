@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from middleware.errors import RpcError
+from middleware.loading import BadEntry
 from proxy.app.daemon import serve
 from proxy.app.options import RunOptions, StartRefused
 from proxy.cli.session import FAILED, REFUSED, USAGE, Failure, Session, printable, read_secret, session_options
@@ -60,6 +61,8 @@ def run(
     )
     try:
         serve(options, notice=lambda line: click.echo(printable(line), err=True))
+    except BadEntry as error:
+        raise Failure(str(error), USAGE) from error
     except StartRefused as error:
         raise Failure(str(error), REFUSED) from error
     except RpcError as error:

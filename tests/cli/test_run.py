@@ -68,6 +68,14 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, arguments: list[str], code: i
     assert says in one_sentence(l2proxy("run", "--data", tmp_path / "d", *arguments), code)
 
 
+@pytest.mark.parametrize("use", ["nowhere:Thing", "web3.middleware:NoSuchMiddleware", "json", "os:getcwd"])
+def test_a_bad_middleware_is_one_sentence(tmp_path: Path, use: str) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f"[[middleware]]\nuse = '{use}'\n")
+    said = one_sentence(l2proxy("run", "--dev", "--port", "0", "--config", config, "--data", tmp_path / "d"), 2)
+    assert use.partition(":")[0] in said
+
+
 def test_a_wrong_password_is_refused(short_tmp: Path) -> None:
     (short_tmp / "phrase").write_text(TEST_PHRASE)
     (short_tmp / "pw").write_text("right")

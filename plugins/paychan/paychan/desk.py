@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable
 from typing import Any
@@ -18,6 +19,7 @@ from .record import Record
 from .typed import Typed
 
 RECORD = "channel"
+AGREE_SECONDS = 8.0  # a call may come right after a start, a deposit or a reconnection
 
 
 class Desk:
@@ -38,6 +40,8 @@ class Desk:
         self.chain: OnChain | None = None
         self.synced = False
         self.frozen: str | None = None
+        self._looked = False  # L1 was read at least once
+        self._moved = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._writing = asyncio.Lock()
 
@@ -60,7 +64,7 @@ class Desk:
         if not self.hub:
             self.hub = await self.contract.hub()
         chain = await self.contract.newest(self.owner)
-        self.chain = chain
+        self.chain, self._looked = chain, True
         if chain is None:
             return
         if self.record is None or self.record.channel != chain.channel:
@@ -87,6 +91,19 @@ class Desk:
         if self.record is None or self.chain is None or self.chain.status != "open" or self.closing():
             return 0
         return max(0, self.record.spendable(self.chain.user_in, self.chain.user_out))
+
+    async def settle(self) -> None:
+        """Wait until L1 and hub have been asked, for a bounded time; must not be awaited while holding `turn`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(AGREE_SECONDS):
+                while not self._is_definite():
+                    self._moved.clear()
+                    await self._moved.wait()
+
+    def _is_definite(self) -> bool:
+        if not self._looked or self.chain is None or self.chain.status in ("none", "closed"):
+            return self._looked
+        return self.synced or self.frozen is not None or self.closing()
 
     def open_record(self) -> Record:
         """Return the record of an open, agreed channel. Raises ActionError that nothing was spent."""
@@ -137,6 +154,7 @@ class Desk:
             shown["pending"] = {"nonce": hex(pending.nonce), "to": pending.to, "value": hex(pending.value)}
         if chain is not None and chain.status == "closing":
             shown["closesAt"] = hex(chain.closes_at)
+        self._moved.set()
         await self.plugin.state.update(shown)
 
     def spawn(self, work: Awaitable[None], what: str) -> None:

@@ -45,6 +45,7 @@ class Exits:
     async def withdraw(self, sender: str) -> WayOut:
         """Take out what `sender` paid us (the owner itself: everything). Raises ActionError."""
         desk = self._desk
+        await desk.settle()
         async with desk.turn:
             record = desk.agreed_record()
             await desk.refresh()
@@ -63,6 +64,7 @@ class Exits:
     async def close(self) -> WayOut:
         """Close the channel: with the hub where it agrees, else alone. Raises ActionError."""
         desk = self._desk
+        await desk.settle()
         async with desk.turn:
             await desk.refresh()
             record, chain = desk.record, desk.chain

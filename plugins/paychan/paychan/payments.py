@@ -31,6 +31,7 @@ class Payments:
         """Pay `value` wei; return the payment's nonce. Raises ActionError."""
         desk, to = self._desk, to.lower()
         mark = None if key is None else "key/" + sha256(f"{origin}\n{key}".encode()).hexdigest()
+        await desk.settle()
         async with desk.turn:
             if mark is not None and (nonce := await self._paid_before(mark)) is not None:
                 return nonce
