@@ -121,7 +121,7 @@ def read_checked(raw: bytes) -> Invocation:
 def _members(raw: bytes) -> tuple[Any, Any, Any, Any]:
     try:
         given = msgspec.json.decode(raw) if raw else []
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidParams("params", "JSON", str(error)) from error
     if isinstance(given, dict):
         for name in given:
@@ -155,7 +155,7 @@ def spent_nothing(error: RpcError) -> bool:
     if isinstance(data, str):
         try:
             data = msgspec.json.decode(data)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False  # text that says nothing
     return isinstance(data, dict) and data.get("spent") is False
 

@@ -231,5 +231,5 @@ def _layer2_subscription(request: Request) -> tuple[str, str] | None:
 def _decoded(params: bytes) -> Any:
     try:
         return msgspec.json.decode(params) if params else None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidParams("params", "JSON", str(error)) from error
