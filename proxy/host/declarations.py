@@ -32,7 +32,7 @@ async def declared_by_code(folder: Path, manifest: Manifest) -> list[Action]:
     except TimeoutError:
         raise DeclarationFailed(f"the code did not declare its actions within {SECONDS:g} s") from None
     finally:
-        process.kill()
+        process.close()
     if not line:
         last = said.decode("utf-8", "replace").strip().splitlines()
         raise DeclarationFailed(f"the code cannot be loaded: {last[-1] if last else how}")

@@ -11,6 +11,8 @@ import json
 import math
 from typing import Any
 
+from proxy.host.nesting import too_deep
+
 MAX_LINE = 1 << 20  # bytes, the newline included
 
 
@@ -22,6 +24,8 @@ def parse(line: bytes) -> dict[str, Any]:
     """Return the JSON object on `line`. Raises BadFrame."""
     if len(line) > MAX_LINE:
         raise BadFrame(f"a line over {MAX_LINE} bytes")
+    if too_deep(line):
+        raise BadFrame("a line nested too deeply")
     try:
         message = json.loads(
             line.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
@@ -34,8 +38,6 @@ def parse(line: bytes) -> dict[str, Any]:
         raise BadFrame("a line that is not UTF-8, or holds a lone surrogate") from None
     except ValueError:
         raise BadFrame("a line that is not JSON") from None
-    except RecursionError:
-        raise BadFrame("a line nested too deeply") from None
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
         raise BadFrame("a line that is not a JSON-RPC 2.0 message")
     return message
@@ -45,7 +47,7 @@ def encode(message: dict[str, Any]) -> bytes:
     """Return `message` as one line. Raises BadFrame for what JSON or the line limit cannot carry."""
     try:
         line = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8") + b"\n"
-    except (TypeError, ValueError, RecursionError):
+    except (TypeError, ValueError):
         raise BadFrame("a message that is not JSON") from None
     if len(line) > MAX_LINE:
         raise BadFrame(f"a message over {MAX_LINE} bytes")

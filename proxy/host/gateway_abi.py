@@ -13,6 +13,7 @@ from typing import Any
 from middleware.errors import shorten
 from proxy.host.abi_types import AbiTypeError, check_declared, signature_type
 from proxy.host.manifest import EventMap, GatewayEntry, ManifestError, normal_signature
+from proxy.host.nesting import too_deep
 
 MAX_ABI = 1024 * 1024
 
@@ -26,10 +27,12 @@ def read_abi(folder: Path, name: str) -> list[dict[str, Any]]:
     try:
         if path.stat().st_size > MAX_ABI:
             raise ManifestError(f"gateway, abi: {name} is larger than {MAX_ABI} bytes")
-        found = json.loads(path.read_bytes())
+        text = path.read_bytes()
     except OSError as error:
         raise ManifestError(f"gateway, abi: {shorten(name)} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
+    try:
+        found = None if too_deep(text) else json.loads(text)
+    except ValueError:
         raise ManifestError(f"gateway, abi: {shorten(name)} is not JSON") from None
     entries = found.get("abi") if isinstance(found, dict) else found
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

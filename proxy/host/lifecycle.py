@@ -166,7 +166,8 @@ class Life:
             self._channel = None
             channel.end("was stopped")
             process.kill()
-            await asyncio.gather(serving, printing, ending, return_exceptions=True)
+            await _settle(serving, printing, ending)
+            process.close()
             self._process = None
 
     async def _serve(
@@ -246,6 +247,14 @@ async def _how_it_ended(reason: str, ending: asyncio.Task[str], process: PluginP
     except TimeoutError:
         process.kill()
         return "closed its output"
+
+
+async def _settle(*tasks: asyncio.Task[Any]) -> None:
+    """Give what reads from a dead process a moment to reach the end; a pipe somebody else holds open has none."""
+    _, pending = await asyncio.wait(tasks, timeout=1.0)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _either(*events: asyncio.Event) -> None:

@@ -27,7 +27,8 @@ GRACE = 5.0  # seconds between the closed pipe and SIGKILL
 class PluginProcess:
     """A running process and its pipes."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, transport: asyncio.SubprocessTransport) -> None:
+        self._transport = transport
         if process.stdin is None or process.stdout is None or process.stderr is None:
             raise RuntimeError("a plugin process is spawned with three pipes")
         self._process = process
@@ -53,6 +54,11 @@ class PluginProcess:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
+    def close(self) -> None:
+        """End it and let go of its pipes, read to their end or not."""
+        self.kill()
+        self._transport.close()
+
     async def finish(self) -> str:
         """Close its input, give it `GRACE` seconds, then end it; return how it ended."""
         self.stdin.close()
@@ -76,7 +82,9 @@ async def spawn(folder: Path, entry: str, memory: int, mode: str = "serve") -> P
         "memory": memory,
         "mode": mode,
     }
-    process = await asyncio.create_subprocess_exec(
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.subprocess_exec(
+        lambda: asyncio.subprocess.SubprocessStreamProtocol(limit=MAX_LINE, loop=loop),
         *(sys.executable, "-I", "-S", "-B", str(BOOTSTRAP), json.dumps(config)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -85,6 +93,5 @@ async def spawn(folder: Path, entry: str, memory: int, mode: str = "serve") -> P
         cwd="/",
         close_fds=True,
         start_new_session=True,
-        limit=MAX_LINE,
     )
-    return PluginProcess(process)
+    return PluginProcess(asyncio.subprocess.Process(transport, protocol, loop), transport)

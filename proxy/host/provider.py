@@ -81,10 +81,7 @@ class Provider:
             None if call is None else call.origin,
             self._paused if call is None else call.time.paused,
         )
-        try:
-            return await row.answer(shaped(rest, row.params), asker)
-        except RecursionError:
-            raise InvalidParams("params", "values nested less deeply", "deeper ones") from None
+        return await row.answer(shaped(rest, row.params), asker)
 
 
 def shaped(params: dict[str, Any], kind: type[Params]) -> Any:
