@@ -24,7 +24,7 @@ def account() -> None:
 @session_options
 def list_(session: Session) -> None:
     """Show the accounts, with their balances while a daemon runs."""
-    from proxy.wallet.amounts import ether
+    from middleware.amounts import ether
 
     def told(accounts: list[dict[str, Any]]) -> Any:
         rows = [
