@@ -20,7 +20,7 @@ from proxy.host.plugin_log import PluginLog
 from proxy.host.process import PluginProcess
 
 START_DEADLINE = 30.0  # seconds for `start` to be answered
-STOP_DEADLINE = 5.0
+STOP_DEADLINE = 3.0  # seconds for `stop` to be answered
 CRASHES, WITHIN = 5, 600.0
 BACK_OFF = (0.2, 1.0, 3.0, 8.0)  # seconds before the next start, by the crashes of the last ten minutes
 MAX_PRINTED = 64 * 1024  # bytes of one line on standard error

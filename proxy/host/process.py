@@ -21,7 +21,7 @@ from proxy.host.frames import MAX_LINE
 
 BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 SDK = Path(l2proxy_sdk.__file__).parent.parent
-GRACE = 5.0  # seconds between the closed pipe and SIGKILL
+GRACE = 2.0  # seconds between the closed pipe and SIGKILL
 
 
 class PluginProcess:
@@ -66,7 +66,7 @@ class PluginProcess:
             async with asyncio.timeout(GRACE):
                 return await self.wait()
         except TimeoutError:
-            self.kill()
+            self.close()  # its end is told only once its pipes are let go
             return await self.wait()
         finally:
             self.kill()

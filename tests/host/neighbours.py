@@ -320,8 +320,8 @@ class Home:
     async def heard(self, count: int, plugin: str = "echo") -> list[Any]:
         """Return what was delivered, once there are `count` deliveries."""
         async with asyncio.timeout(15):
-            while len(rows := await self.ask("heard", plugin=plugin)) < count:
-                await asyncio.sleep(0.02)  # noqa: ASYNC110 - another process is polled
+            while len(rows := await self.ask("heard", plugin=plugin)) < count:  # noqa: ASYNC110 - another process is polled
+                await asyncio.sleep(0.02)
         return list(rows)
 
 

@@ -1,0 +1,191 @@
+"""The host services through a real plugin process: keys, store, hash, L1, money, state."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from eth_account import Account
+from eth_account.messages import encode_defunct, encode_typed_data
+from eth_utils.crypto import keccak
+
+from middleware.errors import Refused, Unauthorized
+from middleware.waist import Origin
+from tests.host.neighbours import ECHO, OTHER, PASSWORD, SITE, Home
+
+TYPED = {
+    "types": {
+        "EIP712Domain": [{"name": "chainId", "type": "uint256"}, {"name": "verifyingContract", "type": "address"}],
+        "State": [{"name": "nonce", "type": "uint64"}],
+    },
+    "primaryType": "State",
+    "domain": {"chainId": 31337, "verifyingContract": "0x00000000000000000000000000000000000000aa"},
+    "message": {"nonce": 7},
+}
+
+
+async def test_accounts_are_below_the_path_and_the_counter_persists(home: Home) -> None:
+    await home.add(ECHO)
+    first, second = await home.ask("getAccount"), await home.ask("getAccount")
+    again = await home.ask("getAccount", {"index": 0})
+    assert (first["path"], second["path"]) == ("0'", "1'")
+    assert again == first
+    assert first["address"] == home.keyring.plugin_account((7002, 1, 0, 0)).address
+    await home.plugins.rehost("echo")
+    assert (await home.ask("getAccount"))["path"] == "2'"
+    assert (await home.ask("getAccount", {"index": 9}))["path"] == "9'"
+    assert (await home.ask("getAccount"))["path"] == "10'"
+
+
+async def test_derive_tells_the_private_key_only_with_keys_export(home: Home) -> None:
+    await home.add(ECHO)
+    answer = await home.ask("derive", {"path": "0'/7'"})
+    assert answer["address"] == home.keyring.plugin_account((7002, 1, 0, 0, 7)).address
+    assert "privateKey" not in answer
+
+
+async def test_own_keys_sign_and_recover_finds_them(home: Home) -> None:
+    await home.add(ECHO)
+    account = await home.ask("getAccount", {"index": 0})
+    signed = await home.ask("sign", {"account": "0'", "typedData": TYPED})
+    assert (
+        Account.recover_message(encode_typed_data(full_message=TYPED), signature=signed["signature"])
+        == account["address"]
+    )
+    recovered = await home.ask("recover", {"typedData": TYPED, "signature": signed["signature"]})
+    assert recovered == {"address": account["address"]}
+    message = await home.ask("sign", {"account": "0'", "message": "hello"})
+    assert Account.recover_message(encode_defunct(text="hello"), signature=message["signature"]) == account["address"]
+    assert not home.approvals.asked
+
+
+async def test_own_keys_do_not_sign_while_locked_nor_before_ready(home: Home) -> None:
+    await home.add(ECHO)
+    await home.ask("getAccount", {"index": 0})
+    home.keyring.lock()
+    provider = home.plugins._hosted["echo"].provider
+    with pytest.raises(Unauthorized, match="locked"):
+        await provider.request("sign", {"account": "0'", "message": "x"})
+    home.keyring.unlock(PASSWORD)
+    home.plugins._hosted["echo"].ready = False
+    with pytest.raises(Unauthorized, match="ready"):
+        await provider.request("sign", {"account": "0'", "message": "x"})
+
+
+async def test_the_owner_is_asked_and_the_wall_time_stands_still(home: Home) -> None:
+    home.limits["plugin_call"] = 1.0
+    await home.close()
+    home.open()
+    await home.plugins.start()
+    await home.add(ECHO)
+    home.approvals.answer = asyncio.get_running_loop().create_future()
+    asking = asyncio.create_task(home.ask("sign", {"account": "owner", "typedData": TYPED}))
+    await home.approvals.arrived.wait()
+    await asyncio.sleep(1.3)  # longer than the call may take
+    home.approvals.answer.set_result(None)
+    signed = await asking
+    owner = home.keyring.addresses()[0]
+    assert Account.recover_message(encode_typed_data(full_message=TYPED), signature=signed["signature"]) == owner
+    question = home.approvals.asked[0]
+    assert (question.kind, str(question.origin), question.serving) == ("sign", "plugin:echo", SITE)
+    assert any(warning.startswith("not_gateway:") for warning in question.warnings)
+    assert "plugin echo" in question.summary
+
+
+async def test_a_refusal_of_the_owner_reaches_the_plugin(home: Home) -> None:
+    await home.add(ECHO)
+    home.approvals.answer = Refused("the owner said no")
+    answer = await home.ask("sign", {"account": "owner", "message": "hi"})
+    assert answer["error"]["code"] == 4001
+
+
+async def test_hash(home: Home) -> None:
+    await home.add(ECHO)
+    assert await home.ask("hash", {"data": "0x1234"}) == {"digest": "0x" + keccak(b"\x12\x34").hex()}
+    packed = await home.ask("hash", {"abi": ["uint256", "address"], "values": ["0x1", "0x" + "11" * 20]})
+    encoded = (1).to_bytes(32, "big") + bytes(12) + b"\x11" * 20
+    assert packed == {"digest": "0x" + keccak(encoded).hex(), "encoded": "0x" + encoded.hex()}
+    many = await home.ask("hash", {"items": [{"data": "0x"}, {"message": "hello"}]})
+    assert many["items"][0] == {"digest": "0x" + keccak(b"").hex()}
+    assert len((await home.ask("hash", {"items": [{"data": "0x"}] * 64}))["items"]) == 64
+    assert (await home.ask("hash", {"items": [{"data": "0x"}] * 65}))["error"]["code"] == -32005
+
+
+async def test_store_keeps_text_and_bytes_in_key_order(home: Home) -> None:
+    await home.add(ECHO)
+    await home.ask("persist", {"put": {"b": "2", "a": "1", "c": {"base64": "/wA="}, "x": "9"}})
+    assert await home.ask("load", {"keys": ["c", "missing", "a"]}) == {
+        "items": [["c", {"base64": "/wA="}], ["missing", None], ["a", "1"]]
+    }
+    assert await home.ask("load", {"start": "a", "end": "c"}) == {"items": [["a", "1"], ["b", "2"]]}
+    reverse = await home.ask("load", {"prefix": "", "reverse": True, "limit": 2})
+    assert reverse == {"items": [["x", "9"], ["c", {"base64": "/wA="}]]}
+    await home.ask("persist", {"put": [[{"base64": "/w=="}, "binary"]], "delete": ["x"]})
+    assert await home.ask("load", {"prefix": {"base64": "/w=="}}) == {"items": [[{"base64": "/w=="}, "binary"]]}
+
+
+async def test_the_quota_refuses_the_whole_batch(home: Home) -> None:
+    await home.add(ECHO)
+    await home.ask("persist", {"put": {"kept": "1"}})
+    answer = await home.ask("persist", {"put": {"small": "1", "large": "x" * 10_000}, "delete": ["kept"]})
+    assert answer["error"]["code"] == -32005
+    assert await home.ask("load", {"keys": ["small", "kept"]}) == {"items": [["small", None], ["kept", "1"]]}
+    assert await home.ask("persist", {"put": {"large": "x" * 9_000}}) == {}
+    assert await home.ask("persist", {"put": {"large": "y" * 9_500}}) == {}
+    assert await home.ask("persist", {"delete": ["large"]}) == {}
+    assert home.plugins._hosted["echo"].store.used == len("kept") + 1
+
+
+async def test_l1_calls_enter_the_chain_with_the_plugin_as_origin(home: Home) -> None:
+    await home.add(ECHO)
+    assert await home.ask("layer1.request", {"method": "eth_call", "params": [{"to": "0x0"}, "latest"]}) == "0x2a"
+    request, context = home.dispatched[0]
+    assert (request.method, context.origin, context.serving) == ("eth_call", Origin.plugin("echo"), SITE)
+    for method in ("eth_getLogs", "eth_sendRawTransaction", "admin_tokenNew", "l2_invoke", "eth_CALL"):
+        assert (await home.ask("layer1.request", {"method": method}))["error"]["code"] == 4100
+    assert len(home.dispatched) == 1
+
+
+async def test_money_needs_the_grant_and_names_whom_it_serves(home: Home) -> None:
+    await home.add(ECHO)
+    assert (await home.ask("deposit", {"value": "0x1"}))["error"]["code"] == 4100
+    assert home.operations.submitted == []
+
+
+async def test_published_state_is_per_origin_and_persisted(home: Home) -> None:
+    await home.add(ECHO)
+    assert (await home.plugins.get_state("echo", None, False, SITE))["state"] == {"asked": True}
+    await home.ask("updateLayer2State", {"state": {"a": {"b": 1}, "list": [5]}})
+    await home.ask("updateLayer2State", {"patch": {"a": {"mine": 2}}, "origin": str(SITE)})
+    seen = await home.plugins.get_state("echo", None, False, SITE)
+    assert (seen["state"], seen["revision"]) == ({"a": {"b": 1, "mine": 2}, "list": [5]}, "0x3")
+    assert (await home.plugins.get_state("echo", None, False, OTHER))["state"] == {"a": {"b": 1}, "list": [5]}
+    assert (await home.plugins.get_state("echo", "/a/mine", False, SITE))["state"] == 2
+    assert (await home.plugins.get_state("echo", "/list/0", False, SITE))["state"] == 5
+    assert (await home.plugins.get_state("echo", "/nothing", False, SITE))["state"] is None
+    await home.close()
+    home.open()
+    await home.plugins.start()
+    assert (await home.plugins.get_state("echo", "/a", False, SITE))["state"] == {"b": 1, "mine": 2}
+    assert (await home.plugins.get_state("echo", None, True, OTHER))["state"] == {"asked": True}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"state": {}, "patch": {}},
+        {"state": []},
+        {"state": {"__proto__": 1}},
+        {"patch": {"a": [{"constructor": 1}]}},
+        {"state": {"a": "x" * (256 * 1024)}},
+        {"state": {"a": [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}},
+        {"state": {}, "origin": ""},
+        {"state": {}, "other": 1},
+    ],
+)
+async def test_unfit_states_change_nothing(home: Home, params: dict[str, object]) -> None:
+    await home.add(ECHO)
+    answer = await home.ask("updateLayer2State", params)
+    assert answer["error"]["code"] in (-32602, -32005)
+    assert home.plugins.states.get("echo") is None

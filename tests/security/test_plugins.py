@@ -1,0 +1,336 @@
+"""A plugin takes nothing that is not its own, and nobody down with it (security.md 17-23, hardening.md 9, 16, 27, 31)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from middleware.errors import PluginTimeout, PluginUnavailable
+from middleware.waist import Context
+from proxy.host import lifecycle, process
+from tests.host.neighbours import ECHO, SITE, Home, new_keyring, package
+
+RAW = """
+import os, sys, time, json
+channel_in, channel_out = sorted(fd for fd in range(3, 20) if os.path.exists(f"/proc/self/fd/{fd}")
+    and os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"))[-2:]
+def say(text): os.write(channel_out, text.encode() if isinstance(text, str) else text)
+def hear():
+    data = b""
+    while not data.endswith(b"\\n"):
+        data += os.read(channel_in, 1)
+    return json.loads(data)
+def answer(message, result): say(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}) + "\\n")
+class Main: pass
+"""
+
+ACTION = '[[action]]\nname = "go"\napproval = "never"\n'
+
+
+@pytest.fixture
+async def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Home]:
+    """A running host whose plugins have one second for a call and little for their end."""
+    monkeypatch.setattr(lifecycle, "STOP_DEADLINE", 0.2)
+    monkeypatch.setattr(process, "GRACE", 0.2)
+    home = Home(tmp_path / "data", new_keyring(tmp_path), limits={"plugin_call": 1.0})
+    home.open()
+    await home.plugins.start()
+    yield home
+    await home.close()
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    {
+        "garbage": 'say("not json\\n")',
+        "huge line": 'say("x" * (1 << 21))',
+        "nested": 'say("[" * 200_000 + "\\n")',
+        "NaN": """say('{"jsonrpc":"2.0","id":1,"method":"load","params":{"limit":NaN}}\\n')""",
+        "infinity": """say('{"jsonrpc":"2.0","id":1,"method":"load","params":{"limit":1e999}}\\n')""",
+        "duplicate key": """say('{"jsonrpc":"2.0","id":1,"id":2,"method":"load","params":{}}\\n')""",
+        "surrogate": """say('{"jsonrpc":"2.0","id":1,"method":"\\\\ud800","params":{}}\\n')""",
+        "latin-1": 'say(b\'{"jsonrpc":"2.0","id":1,"method":"\\xff"}\\n\')',
+        "unknown id": """say('{"jsonrpc":"2.0","id":99,"result":{}}\\n')""",
+        "string id answer": """say('{"jsonrpc":"2.0","id":"2","result":{}}\\n')""",
+        "both result and error": """say('{"jsonrpc":"2.0","id":2,"result":1,"error":{"code":1,"message":""}}\\n')""",
+        "malformed error": """say('{"jsonrpc":"2.0","id":2,"error":"no"}\\n')""",
+        "notification": """say('{"jsonrpc":"2.0","method":"persist","params":{}}\\n')""",
+        "array params": """say('{"jsonrpc":"2.0","id":1,"method":"load","params":[]}\\n')""",
+        "null id": """say('{"jsonrpc":"2.0","id":null,"method":"load","params":{}}\\n')""",
+        "batch": """say('[{"jsonrpc":"2.0","id":1,"method":"load","params":{}}]\\n')""",
+        "long number": """say('{"jsonrpc":"2.0","id":1,"method":"load","params":{"limit":' + "9" * 10000 + '}}\\n')""",
+        "exit": "os._exit(0)",
+        "signal": "os.kill(os.getpid(), 9)",
+    }.items(),
+    ids=lambda row: row[0],
+)
+async def test_a_broken_frame_ends_the_process_and_only_it(
+    home: Home, tmp_path: Path, behaviour: tuple[str, str]
+) -> None:
+    await home.add(ECHO)
+    code = RAW + f"answer(hear(), {{}})\nmessage = hear()\n{behaviour[1]}\nsay('\\n')\ntime.sleep(60)\n"
+    await home.add(package(tmp_path, "hostile", code, ACTION))
+    with pytest.raises(PluginUnavailable) as caught:
+        async with asyncio.timeout(20):
+            await home.invoke("hostile", "go")
+            await home.plugins.invoke("hostile", "go", {}, SITE, None, Context(SITE))
+    assert caught.value.code == -32012
+    assert await home.invoke("echo", "say", ["still here", 1]) == {"text": "still here", "number": "0x1"}
+
+
+async def test_a_second_answer_ends_the_process(home: Home, tmp_path: Path) -> None:
+    code = RAW + "answer(hear(), {})\nmessage = hear()\nanswer(message, None)\nanswer(message, None)\ntime.sleep(60)\n"
+    await home.add(package(tmp_path, "hostile", code, ACTION))
+    assert await home.invoke("hostile", "go") is None
+    async with asyncio.timeout(10):
+        while "not open" not in str(home.plugins.catalog.log("hostile").read()):  # noqa: ASYNC110 - a process is polled
+            await asyncio.sleep(0.01)
+
+
+async def test_silence_is_a_timeout_and_a_late_answer_is_dropped(home: Home, tmp_path: Path) -> None:
+    code = (
+        RAW
+        + "answer(hear(), {})\nlate = hear()\nnext = hear()\nanswer(late, None)\nanswer(next, None)\ntime.sleep(60)\n"
+    )
+    await home.add(package(tmp_path, "hostile", code, ACTION))
+    with pytest.raises(PluginTimeout) as caught:
+        await home.invoke("hostile", "go")
+    assert caught.value.data == {"plugin": "hostile", "outcome": "unknown"}
+    assert await home.invoke("hostile", "go") is None
+
+
+async def test_a_flood_holds_up_nobody(home: Home, tmp_path: Path) -> None:
+    flood = 'line = b\'{"jsonrpc":"2.0","method":"log","params":{"message":"x"}}\\n\' * 1000\nwhile True: say(line)\n'
+    await home.add(ECHO)
+    await home.add(package(tmp_path, "hostile", RAW + "answer(hear(), {})\n" + flood, ACTION))
+    await home.plugins._hosted["hostile"].life.channel()
+    loop = asyncio.get_running_loop()
+    for number in range(20):
+        began = loop.time()
+        await home.invoke("echo", "say", ["x", number])
+        assert loop.time() - began < 1
+    assert (home.folder / "logs" / "hostile.log").stat().st_size < 1024 * 1024
+
+
+async def test_requests_that_are_never_read_back_are_bounded(home: Home, tmp_path: Path) -> None:
+    ask = 'line = (json.dumps({"jsonrpc":"2.0","id":n,"method":"load","params":{"prefix":""}}) + "\\n")\n'
+    code = RAW + "answer(hear(), {})\nn = 0\nwhile True:\n    n += 1\n    " + ask + "    say(line)\n"
+    await home.add(ECHO)
+    await home.add(package(tmp_path, "hostile", code, ACTION))
+    assert await home.invoke("echo", "say", ["x", 1])
+    channel = await home.plugins._hosted["hostile"].life.channel()
+    async with asyncio.timeout(10):
+        while channel._writer.transport.get_write_buffer_size() == 0:  # noqa: ASYNC110 - another process is polled
+            await asyncio.sleep(0.01)
+    assert channel._writer.transport.get_write_buffer_size() < 1024 * 1024
+
+
+async def test_five_crashes_quarantine_it_until_the_owner_adds_it_again(home: Home, tmp_path: Path) -> None:
+    source = package(tmp_path, "hostile", "import os\nos._exit(1)\n", ACTION)
+    await home.add(source)
+    async with asyncio.timeout(20):
+        while not home.notices:  # noqa: ASYNC110 - another process is polled
+            await asyncio.sleep(0.02)
+    assert "quarantined" in home.notices[0]
+    with pytest.raises(PluginUnavailable, match="quarantined") as caught:
+        await home.invoke("hostile", "go")
+    assert "outcome" not in caught.value.data
+    await home.close()
+    home.open()
+    await home.plugins.start()
+    with pytest.raises(PluginUnavailable, match="quarantined"):
+        await home.invoke("hostile", "go")
+    await home.add(source)
+    assert home.plugins.get("hostile").enabled
+
+
+async def test_the_process_has_no_environment_no_descriptor_no_fork_and_cannot_write(
+    home: Home, tmp_path: Path
+) -> None:
+    os.environ["L2PROXY_TEST_SECRET"] = "secret"
+    probe = """
+import ctypes
+libc = ctypes.CDLL(None)
+found = {"environ": dict(os.environ), "cwd": os.getcwd(), "argv": sys.argv,
+    "fds": sorted(int(fd) for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")),
+    "path": [row for row in sys.path if "site-packages" in row], "session": os.getsid(0) == os.getpid(),
+    "new_privs": libc.prctl(39, 0, 0, 0, 0), "dumpable": libc.prctl(3, 0, 0, 0, 0)}
+try:
+    bytearray(1 << 30)
+    found["memory"] = "unbounded"
+except MemoryError:
+    found["memory"] = "bounded"
+try:
+    with open(OUT, "w") as file:
+        file.write("x" * 10)
+        file.flush()
+    found["write"] = "done"
+except OSError as error:
+    found["write"] = str(error)
+try:
+    import proxy
+    found["proxy"] = True
+except ImportError:
+    found["proxy"] = False
+answer(hear(), {})
+message = hear()
+say(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": {"found": json.dumps(found)}}) + "\\n")
+time.sleep(60)
+"""
+    import json
+    import signal
+
+    assert signal.getsignal(signal.SIGXFSZ) is not None
+    code = (
+        RAW + f"import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nOUT = {str(tmp_path / 'out')!r}\n" + probe
+    )
+    returns = 'returns = [{ name = "found", type = "string" }]\n'
+    await home.add(package(tmp_path, "hostile", code, ACTION + returns))
+    found = json.loads((await home.invoke("hostile", "go"))["found"])
+    assert found["environ"].get("L2PROXY_TEST_SECRET") is None
+    assert set(found["environ"]) <= {"LC_CTYPE"}  # CPython itself sets it (PEP 538)
+    assert (found["cwd"], found["path"], found["session"]) == ("/", [], True)
+    assert (found["memory"], found["proxy"]) == ("bounded", False)
+    assert found["write"] != "done"
+    assert (found["new_privs"], found["dumpable"]) == (1, 0)
+    assert len(found["argv"]) == 1
+    assert len(found["fds"]) <= 9
+
+
+async def test_a_plugin_ends_with_its_host(home: Home) -> None:
+    await home.add(ECHO)
+    await home.invoke("echo", "say", ["x", 1])
+    pid = home.plugins.status("echo")["pid"]
+    await home.plugins.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+HOSTILE_NAMES = [
+    "../echo",
+    "echo",
+    "..",
+    ".",
+    "/",
+    "\0",
+    "a\0b",
+    "ｅcho",
+    "echo/../twin",
+    "%2e%2e/echo",
+    "data\0",
+    "meta\0bytes",
+]
+
+
+async def test_no_key_or_prefix_reaches_another_plugins_store(home: Home, tmp_path: Path) -> None:
+    twin = tmp_path / "twin"
+    twin.mkdir()
+    for file in ECHO.iterdir():
+        if file.is_file():
+            text = file.read_text().replace('id = "echo"', 'id = "twin"').replace("7002'/1'/0'", "7002'/2'/0'")
+            (twin / file.name).write_text(text)
+    await home.add(ECHO)
+    await home.add(twin)
+    await home.ask("persist", {"put": {"secret": "of echo", "zz": "more"}})
+    for name in HOSTILE_NAMES:
+        for params in ({"prefix": name}, {"start": name}, {"keys": [name, f"{name}/secret", f"{name}\0secret"]}):
+            assert "of echo" not in str(await home.ask("load", params, "twin"))
+    assert (await home.ask("load", {"start": "", "reverse": True}, "twin")) == {"items": []}
+    for name in HOSTILE_NAMES:
+        await home.ask("persist", {"put": {f"{name}\0secret": "x", f"{name}/secret": "x"}}, "twin")
+        await home.ask("persist", {"delete": ["secret", f"{name}\0secret"]}, "twin")
+    assert await home.ask("load", {"keys": ["secret", "zz"]}) == {"items": [["secret", "of echo"], ["zz", "more"]]}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "..",
+        "../1'/0'",
+        "m",
+        "m/7002'/1'/0'/0'",
+        "m/44'/60'/0'/0/0",
+        "/0'",
+        "0'/",
+        "00'",
+        "01'",
+        "-1'",
+        "0x1'",
+        "2147483648'",
+        "2147483692'/2147483708'",
+        "4294967296",
+        " 0'",
+        "0' ",
+        "0'-1'",
+        "0-5",
+        "0h",
+        "０'",
+        "0'\0",
+        "1" * 100,
+        "/".join(["0'"] * 9),
+    ],
+)
+async def test_no_path_leads_outside_the_plugins_own(home: Home, path: str) -> None:
+    await home.add(ECHO)
+    assert (await home.ask("derive", {"path": path}))["error"]["code"] == -32602
+    assert (await home.ask("sign", {"account": path, "message": "x"}))["error"]["code"] == -32602
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"index": -1}, {"index": 2**31}, {"index": "0"}, {"index": 1.5}, {"index": True}, {"path": "0'"}, {"index": [0]}],
+)
+async def test_no_index_leads_outside_either(home: Home, params: dict[str, object]) -> None:
+    await home.add(ECHO)
+    assert (await home.ask("getAccount", params))["error"]["code"] == -32602
+
+
+async def test_without_a_grant_a_host_method_is_4100_before_its_params_are_looked_at(home: Home) -> None:
+    await home.add(ECHO, "store")
+    for method in (
+        "getAccount",
+        "derive",
+        "layer1.watch",
+        "hub.send",
+        "hub.request",
+        "deposit",
+        "withdraw",
+        "transfer",
+    ):
+        assert (await home.ask(method, {"nonsense": 1}))["error"]["code"] == 4100, method
+    assert (await home.ask("layer1.request", {"method": "eth_call"}))["error"]["code"] == 4100
+    assert (await home.ask("sign", {"account": "0'", "message": "x"}))["error"]["code"] == 4100
+    assert (await home.ask("admin_tokenNew"))["error"]["code"] == -32601
+
+
+async def test_a_waiting_call_is_refused_on_revocation_and_on_lock(tmp_path: Path) -> None:
+    home = Home(tmp_path / "data", new_keyring(tmp_path), limits={"invokes_in_flight": 1, "invokes_waiting": 2})
+    home.open()
+    await home.plugins.start()
+    try:
+        await home.add(ECHO)
+        await home.invoke("echo", "say", ["x", 1])
+        first = asyncio.create_task(home.invoke("echo", "wait", [False]))
+        second = asyncio.create_task(home.invoke("echo", "say", ["x", 1]))
+        third = asyncio.create_task(home.invoke("echo", "count"))
+        await asyncio.sleep(0)
+        with pytest.raises(Exception, match="waiting already") as full:
+            await home.invoke("echo", "say", ["x", 1])
+        assert full.value.code == -32005
+        home.permissions.revoke(SITE, "echo", "say")
+        with pytest.raises(Exception, match="no longer") as revoked:
+            await second
+        assert revoked.value.code == 4100
+        home.keyring.lock()
+        with pytest.raises(Exception, match="locked") as locked:
+            await third
+        assert locked.value.code == 4100
+        assert not first.done()
+        first.cancel()
+    finally:
+        await home.close()
