@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from proxy.wallet.key_files import read_key, write_v3
 from proxy.wallet.keystore import Keystore, KeystoreError
 from proxy.wallet.phrases import PhraseError, check_phrase, new_phrase
 from proxy.wallet.sealing import DEFAULT_N, Derivation, SealError, WrongPassword, seal, unseal
@@ -184,3 +185,14 @@ def test_damage_is_not_called_a_wrong_password() -> None:
     with pytest.raises(SealError, match="damaged") as caught:
         unseal(b"k" * 32, "phrase", {"cipher": "AES-256-GCM"})
     assert type(caught.value) is SealError
+
+
+def test_key_files_of_other_wallets() -> None:
+    document = write_v3(bytes.fromhex(KEY_0), "other")
+    assert read_key(json.dumps(document), "other").hex() == KEY_0
+    with pytest.raises(WrongPassword, match="key file"):
+        read_key(json.dumps(document), "wrong")
+    with pytest.raises(KeystoreError, match="password"):
+        read_key(json.dumps(document), None)
+    with pytest.raises(KeystoreError, match="V3"):
+        read_key(json.dumps({"version": 3, "crypto": {}}), "other")
