@@ -9,10 +9,9 @@ digest that was shown. Nothing in here survives the process: an open question di
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from middleware.errors import Refused, RpcError
@@ -20,11 +19,10 @@ from middleware.questions import OWNER_ONLY, Decision, Question, Withdrawn
 from middleware.waist import Origin
 from proxy.authority.audit import AuditLog
 from proxy.authority.notices import Notices
+from proxy.authority.queue import OpenQuestion, Queue
 from proxy.authority.recent import Recent
 from proxy.authority.rules import Rule
 from proxy.authority.slots import Slots
-
-ASKER_GRACE = 15.0  # seconds a question waits for its asker to come back
 
 
 class Rules(Protocol):
@@ -35,41 +33,6 @@ class Rules(Protocol):
 
     def use(self, rule: Rule, question: Question) -> None:
         """Count one use of an allow rule, on disk."""
-
-
-class NoSuchQuestion(RpcError):
-    """-32602: the id names no open question."""
-
-    def __init__(self, question_id: str) -> None:
-        super().__init__(
-            -32602,
-            f"there is no open question {question_id}: it was answered, withdrawn or ran out of time; "
-            "`l2proxy approval list` shows what is open",
-            {"param": "id"},
-        )
-
-
-@dataclass(eq=False)
-class OpenQuestion:
-    """One question that waits. Times are unix seconds; `repeated`: one like it was approved that many seconds ago."""
-
-    id: str
-    question: Question
-    created: float
-    expires: float
-    repeated: int | None
-    note: str
-    stranger: bool
-    answer: asyncio.Future[Decision] | None
-    timer: asyncio.TimerHandle | None = None
-    watch: asyncio.Task[None] | None = field(default=None, repr=False)
-
-    @property
-    def summary(self) -> str:
-        """The proxy's sentence, which says first when the same was approved a moment ago (hardening.md 14)."""
-        if self.repeated is None:
-            return self.question.summary
-        return f"AGAIN, the same was approved {self.repeated} s ago: {self.question.summary}"
 
 
 class Approvals:
@@ -86,11 +49,8 @@ class Approvals:
     ) -> None:
         self._audit, self._rules, self._slots, self._notices = audit, rules, slots, notices
         self._deadline, self._clock = deadline, clock
-        self._open: dict[str, OpenQuestion] = {}
+        self._queue = Queue(self._expire, clock)
         self._recent = Recent(clock)
-        self._closed = False
-        self.version = 0
-        self._changed = asyncio.Event()
 
     # -- asking
 
@@ -108,7 +68,7 @@ class Approvals:
         try:
             decision = await opened.answer
         finally:
-            self._remove(opened)
+            self._queue.remove(opened)
         if question.still_allowed is not None:
             question.still_allowed()
         return decision
@@ -152,14 +112,20 @@ class Approvals:
 
     def list(self) -> list[OpenQuestion]:
         """Return the open questions, oldest first."""
-        return sorted(self._open.values(), key=lambda opened: opened.created)
+        return self._queue.all()
 
     def get(self, question_id: str) -> OpenQuestion:
         """Return an open question; raise `NoSuchQuestion`."""
-        try:
-            return self._open[question_id]
-        except KeyError:
-            raise NoSuchQuestion(question_id) from None
+        return self._queue.get(question_id)
+
+    @property
+    def version(self) -> int:
+        """A number that grows with every change of the queue."""
+        return self._queue.version
+
+    async def changed(self, since: int) -> int:
+        """Return the queue's version once it is not `since` any more."""
+        return await self._queue.changed(since)
 
     def approve(self, question_id: str, despite_warnings: bool = False, chosen: Any = None) -> Decision:
         """Say yes. Raises what makes the yes impossible, to the owner and, where it is final, to the asker as well."""
@@ -178,10 +144,10 @@ class Approvals:
             if question.apply is not None:
                 question.apply(chosen)
         except RpcError as error:
-            self._settle(opened, error)
+            self._queue.settle(opened, error)
             raise
         self._recent.approved(question)
-        self._settle(opened, decision)
+        self._queue.settle(opened, decision)
         return decision
 
     def reject(self, question_id: str) -> None:
@@ -189,13 +155,13 @@ class Approvals:
         opened = self.get(question_id)
         self._record("reject", opened.question, "owner", opened.id)
         self._slots.refused(opened.question)
-        self._settle(opened, Refused("the owner said no"))
+        self._queue.settle(opened, Refused("the owner said no"))
 
     def settle_connected(self, origin: Origin) -> None:
         """Take a connect question off the queue: the owner connected the page by a command."""
         for opened in self.list():
             if opened.question.kind == "connect" and opened.question.origin == origin:
-                self._settle(opened, Withdrawn("the owner connected this page"))
+                self._queue.settle(opened, Withdrawn("the owner connected this page"))
 
     # -- taking back
 
@@ -203,7 +169,7 @@ class Approvals:
         """Take back every open question that `which` picks; its asker gets `error`."""
         for opened in self.list():
             if which(opened.question):
-                self._settle(opened, error)
+                self._queue.settle(opened, error)
 
     def withdraw_of(self, origin: Origin, error: RpcError) -> None:
         """Take back every question of `origin`, also those a plugin asked for it (hardening.md 18)."""
@@ -215,83 +181,30 @@ class Approvals:
 
     async def close(self) -> None:
         """Take back everything; nothing is asked afterwards."""
-        self._closed = True
-        watches = [opened.watch for opened in self.list() if opened.watch is not None]
-        self.withdraw(Withdrawn("the daemon stops; ask again once it runs"), lambda _: True)
-        await asyncio.gather(*watches, return_exceptions=True)
-
-    async def changed(self, since: int) -> int:
-        """Return the queue's version once it is not `since` any more."""
-        while self.version == since and not self._closed:
-            await self._changed.wait()
-        return self.version
+        await self._queue.close()
 
     # -- inside
 
     def _enqueue(self, question: Question, answer: asyncio.Future[Decision] | None) -> OpenQuestion:
-        if self._closed:
-            raise Withdrawn("the daemon stops; ask again once it runs")
+        self._queue.check_open()
         for superseded in self._slots.superseded(question, self.list()):
-            self._settle(superseded, Withdrawn("another question of this site includes it"))
-        stranger = self._slots.take(question, self.list())
-        now = self._clock()
-        expires = now + self._deadline if question.deadline is None else question.deadline
-        note = self._rules.decide(question).why
+            self._queue.settle(superseded, Withdrawn("another question of this site includes it"))
         opened = OpenQuestion(
-            secrets.token_hex(4), question, now, expires, self._recent.age(question), note, stranger, answer
+            question,
+            expires=self._clock() + self._deadline if question.deadline is None else question.deadline,
+            repeated=self._recent.age(question),
+            note=self._rules.decide(question).why,
+            stranger=self._slots.take(question, self.list()),
+            answer=answer,
         )
-        loop = asyncio.get_running_loop()
-        opened.timer = loop.call_later(max(0.0, expires - now), self._expire, opened)
-        if question.presence is not None:
-            opened.watch = loop.create_task(self._watch(opened), name=f"asker of question {opened.id}")
-        self._open[opened.id] = opened
-        self._bump()
+        self._queue.add(opened)
         self._notices.question(opened.id, replace(question, summary=opened.summary))
         return opened
-
-    async def _watch(self, opened: OpenQuestion) -> None:
-        presence = opened.question.presence
-        assert presence is not None  # noqa: S101
-        while True:
-            await presence.gone()
-            try:
-                async with asyncio.timeout(ASKER_GRACE):
-                    await presence.back()
-            except TimeoutError:
-                opened.watch = None  # it ends by itself
-                self._settle(opened, Withdrawn("nobody waited for the answer any more; nothing was done"))
-                return
 
     def _expire(self, opened: OpenQuestion) -> None:
         self._slots.refused(opened.question)
         self._notices.rejected(opened.question, "nobody answered in time")
-        self._settle(opened, Refused("the owner did not answer in time"))
-
-    def _settle(self, opened: OpenQuestion, outcome: Decision | RpcError) -> None:
-        """Give the one answer: whoever comes second finds the question gone."""
-        if self._open.get(opened.id) is not opened:
-            return
-        self._remove(opened)
-        if opened.answer is None or opened.answer.done():
-            return
-        if isinstance(outcome, RpcError):
-            opened.answer.set_exception(outcome)
-        else:
-            opened.answer.set_result(outcome)
-
-    def _remove(self, opened: OpenQuestion) -> None:
-        if self._open.pop(opened.id, None) is None:
-            return
-        if opened.timer is not None:
-            opened.timer.cancel()
-        if opened.watch is not None:
-            opened.watch.cancel()
-        self._bump()
-
-    def _bump(self) -> None:
-        self.version += 1
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._queue.settle(opened, Refused("the owner did not answer in time"))
 
     def _record(self, decision: str, question: Question, source: str, by: str, chosen: Any = None) -> None:
         event: dict[str, Any] = {"event": "decision", "decision": decision, "source": source, "id": by}

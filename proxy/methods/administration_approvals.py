@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 from middleware.waist import Context, Handler
-from proxy.authority.approvals import OpenQuestion
 from proxy.authority.assembly import Authority
+from proxy.authority.queue import OpenQuestion
 from proxy.methods.admin_params import AdminParams, read
 
 LONGEST_WAIT = 60.0  # seconds one admin_approvalWait may take

@@ -12,9 +12,9 @@ import pytest
 from middleware.errors import AlreadyPending, LimitExceeded, Refused, RpcError, Unauthorized
 from middleware.questions import Decision, Facts, Question, Withdrawn, digest_of
 from middleware.waist import SOCKET, Origin
-from proxy.authority import approvals as approvals_module
-from proxy.authority.approvals import NoSuchQuestion
+from proxy.authority import queue as queue_module
 from proxy.authority.assembly import Authority
+from proxy.authority.queue import NoSuchQuestion
 from proxy.storage import StorageError
 
 Make = Callable[..., Question]
@@ -197,7 +197,7 @@ async def test_locking_withdraws_what_needs_keys(connected: Authority, question:
 async def test_an_asker_who_stays_away_takes_the_question_along(
     connected: Authority, question: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(approvals_module, "ASKER_GRACE", 0.02)
+    monkeypatch.setattr(queue_module, "ASKER_GRACE", 0.02)
     presence = Here()
     task, waiting = await asking(connected, question(presence=presence))
     presence.left.set()
