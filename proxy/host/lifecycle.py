@@ -93,7 +93,8 @@ class Life:
             if self._channel is not None and self._channel.ended is None:
                 return self._channel
             if self.status in (Status.QUARANTINED, Status.DISABLED, Status.STOPPING):
-                raise PluginUnavailable(self.plugin_id, f"is {self.status.value}{': ' + self.why if self.why else ''}")
+                hint = f"is {self.status.value}; `l2proxy plugin info {self.plugin_id}` says why"  # the caller may not
+                raise PluginUnavailable(self.plugin_id, hint)
             await self._changed.wait()
 
     async def run(self) -> None:

@@ -91,9 +91,7 @@ class Plugins:
 
     def check_params(self, plugin: str, action: str, raw: Any) -> dict[str, Any]:
         """Return an action's params in canonical wire form by name. Raises InvalidParams; 4100 where there is no action."""
-        spec = self.action_spec(plugin, action)
-        if spec is None:
-            raise Unauthorized("there is no such action, or it is not permitted")
+        spec = self._spec(plugin, action)
         return check_fields(spec.params, raw, "params")
 
     def status(self, plugin_id: str) -> dict[str, Any]:
@@ -117,9 +115,7 @@ class Plugins:
         was asked), LimitExceeded, and 4100 when the origin may no longer while it waited.
         """
         hosted = self._running(plugin_id)
-        spec = hosted.plugin.action(action)
-        if spec is None:
-            raise Unauthorized("there is no such action, or it is not permitted")
+        spec = self._spec(plugin_id, action)
         async with hosted.calls.enter(origin, lambda: self._still_may(origin, plugin_id, action)) as call:
             channel = await self._channel(hosted)
             asked = {
@@ -213,6 +209,15 @@ class Plugins:
             self._ports.notice(f"plugin {plugin.id} does not run: {plugin.why_disabled}")
         self._open_keys(plugin)
         hosted.start()
+
+    def _spec(self, plugin_id: str, action: str) -> ActionSpec:
+        installed = self.get(plugin_id)
+        if installed is not None and not installed.enabled:
+            raise PluginUnavailable(plugin_id, f"does not run; `l2proxy plugin info {plugin_id}` says why")
+        spec = None if installed is None else installed.action(action)
+        if spec is None:
+            raise Unauthorized("there is no such action, or it is not permitted")
+        return spec
 
     def _running(self, plugin_id: str) -> Hosted:
         hosted = self._hosted.get(plugin_id)
