@@ -27,7 +27,7 @@ async def declared_by_code(folder: Path, manifest: Manifest) -> list[Action]:
     process.stdin.close()
     try:
         async with asyncio.timeout(SECONDS):
-            line, said = await asyncio.gather(_first_line(process.stdout), process.stderr.read(MAX_SAID))
+            line, said = await asyncio.gather(_first_line(process.stdout), _tail(process.stderr))
             how = await process.wait()
     except TimeoutError:
         raise DeclarationFailed(f"the code did not declare its actions within {SECONDS:g} s") from None
@@ -80,3 +80,11 @@ async def _first_line(reader: asyncio.StreamReader) -> bytes:
         return await reader.readline()
     except ValueError:
         raise DeclarationFailed(f"the code declares more than {frames.MAX_LINE} bytes of actions") from None
+
+
+async def _tail(reader: asyncio.StreamReader) -> bytes:
+    """Return the end of everything that is printed."""
+    said = b""
+    while chunk := await reader.read(MAX_SAID):
+        said = (said + chunk)[-MAX_SAID:]
+    return said

@@ -1,0 +1,86 @@
+"""`l2proxy plugin …` as the owner types it: what it asks the daemon, what it prints, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from middleware.waist import OWNER, Context
+from proxy.cli import session
+from proxy.cli.plugin import plugin
+from proxy.methods.plugin_administration import admin_handlers
+from tests.host.neighbours import ECHO, Home, new_keyring, package
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A catalog on a data directory, asked in process as without a daemon."""
+    home = Home(tmp_path / "data", new_keyring(tmp_path))
+
+    def call(self: session.Session, method: str, params: Any = None, *, live: bool = False) -> Any:
+        async def ask() -> Any:
+            home.open()
+            try:
+                return await admin_handlers(home.plugins.catalog)[method](dict(params or {}), Context(OWNER))
+            finally:
+                await home.close()
+
+        try:
+            return asyncio.run(ask())
+        except session.RpcError as error:
+            raise session.Failure(error.message) from error
+
+    monkeypatch.setattr(session.Session, "call", call)
+    return home
+
+
+def run(*arguments: str, typed: str | None = None) -> Result:
+    return CliRunner().invoke(plugin, arguments, input=typed)
+
+
+def test_add_needs_grant_without_a_terminal(home: Home) -> None:
+    ended = run("add", str(ECHO))
+    assert (ended.exit_code, "--grant all" in ended.output) == (2, True)
+
+
+def test_add_list_info_logs_remove(home: Home) -> None:
+    added = run("add", str(ECHO), "--grant", "all", "--json")
+    assert added.exit_code == 0, added.output
+    assert json.loads(added.output)["grants"] == ["store", "keys", "layer1"]
+    assert [row["id"] for row in json.loads(run("list", "--json").output)] == ["echo"]
+    assert "echo" in run("list").output
+    assert "m/7002'/1'/0'" in run("info", "echo").output
+    assert json.loads(run("logs", "echo", "--json").output) == []
+    assert "its store is kept" in run("remove", "echo").output
+    assert "no plugin is installed" in run("list").output
+    gone = run("info", "echo")
+    assert (gone.exit_code, gone.output.count("\n")) == (1, 1)
+
+
+def test_on_a_terminal_each_grant_is_asked(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.cli.plugin._terminal", lambda: True)
+    ended = run("add", str(ECHO), typed="y\nn\ny\n")
+    assert ended.exit_code == 0, ended.output
+    assert "connected sites may call this unasked" in ended.output
+    assert json.loads(run("info", "echo", "--json").output)["grants"] == ["store", "layer1"]
+
+
+def test_check_compares_the_code_with_the_manifest(tmp_path: Path) -> None:
+    assert run("check", str(ECHO)).exit_code == 0
+    sdk = "from l2proxy_sdk import Plugin, Uint8, action\nclass Main(Plugin):\n    @action\n    async def go(self, n: Uint8) -> None: ...\n"
+    good = package(tmp_path, "good", sdk, '[[action]]\nname = "go"\nparams = [{ name = "n", type = "uint8" }]\n')
+    assert run("check", str(good)).exit_code == 0
+    for name, manifest, says in (
+        ("more", '[[action]]\nname = "stop"\n', "action stop is in the manifest and not in the code"),
+        ("other", '[[action]]\nname = "go"\nparams = [{ name = "n", type = "uint16" }]\n', "uint16"),
+    ):
+        ended = run("check", str(package(tmp_path, name, sdk, manifest)))
+        assert (ended.exit_code, says in ended.output) == (1, True), ended.output
+    broken = run("check", str(package(tmp_path, "broken", "import nothing_of_the_kind\n")))
+    assert (broken.exit_code, "nothing_of_the_kind" in broken.output) == (1, True)
+    assert run("check", str(tmp_path)).exit_code == 1
