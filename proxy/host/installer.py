@@ -29,6 +29,7 @@ from proxy.host.manifest import (
     check_hub_url,
     normal_signature,
     read_manifest,
+    sends,
 )
 from proxy.host.package import File, digest_of_package, read_package, store_package
 from proxy.host.ports import Audit, CheckGateway, Paths
@@ -267,7 +268,7 @@ def _check_served(manifest: Manifest, files: list[File], layer1_allowed: Callabl
     if manifest.dependencies is not None:
         _check_dependencies(manifest.dependencies, files)
     for method in manifest.permissions.layer1:
-        if method != "eth_sendRawTransaction" and not layer1_allowed(method):
+        if method != "eth_sendRawTransaction" and (sends(method) or not layer1_allowed(method)):
             raise ManifestError(f"permissions.layer1: {method} is no method that a plugin may be given")
 
 

@@ -160,6 +160,11 @@ class Manifest(Table, frozen=True, kw_only=True):
         return frozenset(name for name, wanted in asked.items() if wanted)
 
 
+def sends(method: str) -> bool:
+    """Tell whether an L1 method sends something, however it is spelled: only one of them may a plugin ask for by name."""
+    return method.lower().startswith("eth_send")
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Return the manifest at the root of `folder`. Raises ManifestError."""
     path = folder / MANIFEST

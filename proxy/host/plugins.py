@@ -51,6 +51,8 @@ class Plugins:
         self._session: aiohttp.ClientSession | None = None
         self._unlocked = asyncio.Event()
         self._changing = asyncio.Lock()
+        self._early: list[tuple[str, dict[str, Any]]] = []  # operations that went on before the plugins were hosted
+        ports.operations.on_change(self._operation_changed)
 
     async def start(self) -> None:
         """Host every installed plugin; their processes start in the background."""
@@ -61,10 +63,12 @@ class Plugins:
         ports.signer.on_unlock(self._on_unlock)
         ports.signer.on_lock(self._on_lock)
         ports.permissions.on_revoked(lambda _: self._recheck())
-        ports.operations.on_change(self._operation_changed)
         self._background.start(self._follow_head(), "heads for plugins")
         for plugin in self.catalog.all():
             self._host(plugin)
+        early, self._early = self._early, []
+        for plugin_id, operation in early:
+            self._operation_changed(plugin_id, operation)
 
     async def close(self) -> None:
         """Stop every plugin, politely, all at once."""
@@ -206,7 +210,7 @@ class Plugins:
         )
         self._hosted[plugin.id] = hosted
         if plugin.why_disabled:
-            self._ports.notice(f"plugin {plugin.id} does not run: {plugin.why_disabled}")
+            self._ports.notice(f"l2proxy: plugin {plugin.id} does not run: {plugin.why_disabled}")
         self._open_keys(plugin)
         hosted.start()
 
@@ -272,7 +276,7 @@ class Plugins:
     def _quarantined(self, plugin_id: str, why: str) -> None:
         self.catalog.quarantine(plugin_id, why)
         self._ports.notice(
-            f"plugin {plugin_id} is quarantined: {why}; `l2proxy plugin logs {plugin_id}` says more,"
+            f"l2proxy: plugin {plugin_id} is quarantined: {why}; `l2proxy plugin logs {plugin_id}` says more,"
             f" `l2proxy plugin add` of the same source lets it run again"
         )
 
@@ -280,6 +284,8 @@ class Plugins:
         hosted = self._hosted.get(plugin_id)
         if hosted is not None:
             hosted.operation_changed(operation)
+        elif self._session is None:
+            self._early.append((plugin_id, operation))
 
     def _open_keys(self, plugin: InstalledPlugin) -> None:
         if plugin.path and "keys" in plugin.grants and not self._ports.signer.locked:

@@ -253,7 +253,7 @@ class Home:
         table = MethodTable()
 
         def allowed(method: str) -> bool:
-            return table.classify(method) is MethodClass.PASS and not method.startswith("eth_send")
+            return table.classify(method) is MethodClass.PASS
 
         installer = Installer(
             registry,

@@ -60,6 +60,26 @@ async def test_choices_that_do_not_fit_are_one_sentence(
     assert home.plugins.all() == []
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        "eth_sendRawTransactionSync",
+        "eth_sendTransaction",
+        "eth_sign",
+        "admin_peers",
+        "wallet_x",
+        "l2_invoke",
+        "anvil_mine",
+    ],
+)
+async def test_no_method_that_signs_sends_or_administers_can_be_asked_for(
+    home: Home, tmp_path: Path, method: str
+) -> None:
+    source = package(tmp_path, "greedy", CODE, f'[permissions]\nlayer1 = ["{method}"]\n')
+    with pytest.raises(InstallRefused, match=method):
+        await admin(home, "Inspect", source=str(source))
+
+
 async def test_a_gateway_is_taken_from_the_owner_for_the_present_chain(home: Home, tmp_path: Path) -> None:
     source = package(tmp_path, "bank", CODE, GATEWAY)
     (source / "a.json").write_text(ABI)

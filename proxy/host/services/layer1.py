@@ -15,6 +15,7 @@ import msgspec
 from middleware.errors import LimitExceeded, Unauthorized, shorten
 from middleware.waist import Context, Request, answered
 from proxy.host.installed import InstalledPlugin
+from proxy.host.manifest import sends
 from proxy.host.ports import Dispatch
 from proxy.host.provider import Asker, HostMethod, Params
 
@@ -58,8 +59,8 @@ class Layer1:
 
     def _check(self, method: str) -> None:
         plugin = self._plugin
-        if method == "eth_sendRawTransaction":
-            raise Unauthorized("eth_sendRawTransaction is not served to plugins by this version of l2proxy")
+        if sends(method):
+            raise Unauthorized(f"{shorten(method)} is not served to plugins by this version of l2proxy")
         if "layer1" not in plugin.grants:
             raise Unauthorized(f"{plugin.id} was not granted layer1, which layer1.request needs")
         if method not in plugin.manifest.permissions.layer1 or not self._allowed(method):
