@@ -6,7 +6,6 @@ They know each other only through the Protocols in their own files; this module 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 from middleware.chain import Chain, Link
@@ -32,7 +31,8 @@ from proxy.methods import (
     subscriptions,
 )
 from proxy.upstream.l1 import L1
-from proxy.wallet import paths, recovery, typed_data
+from proxy.wallet import paths
+from proxy.wallet.crypto import Crypto
 from proxy.wallet.ledger import Ledger
 from proxy.wallet.transactions import Transactions
 
@@ -61,9 +61,7 @@ class Services:
         deposits = Deposits(GatewayEvents(l1, self._confirmations), self.operations.records_of)
         ports = Ports(
             signer=self.keyring,
-            crypto=SimpleNamespace(
-                parse_typed=typed_data.parse, hash_message=recovery.hash_message, recover=recovery.recover
-            ),
+            crypto=Crypto(),
             paths=paths,
             approvals=self.authority.approvals,
             permissions=self.authority.permissions,
