@@ -39,7 +39,7 @@ $(INSTALLED): requirements.lock pyproject.toml sdk/python/pyproject.toml
 
 $(NODE_PACKAGES): tests/package-lock.json
 	@command -v npm >/dev/null || { echo "the tests need Node.js 20 or newer with npm" >&2; exit 1; }
-	cd tests && npm ci --silent --no-audit --no-fund
+	cd tests && npm ci --no-audit --no-fund
 	@touch $@
 
 # Rewrites requirements.lock from pyproject.toml; needs uv on the PATH. No registry address goes into the file.
