@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import click
 
 from proxy.cli.passwords import password
 from proxy.cli.session import Failure, Session, read_secret, session_options
+from proxy.config import default_data_directory
 
 
 @click.command()
@@ -39,13 +41,24 @@ def init(session: Session, mnemonic_file: str | None, mnemonic_out: str | None, 
     except PhraseError as error:
         raise Failure(str(error)) from error
     secret = password(password_file, confirm=True)
+    _make_folder(session.data)
     with _kept(mnemonic_out, phrase):
         made: dict[str, Any] = session.call("admin_init", {"phrase": phrase, "password": secret})
     if mnemonic_file is None and mnemonic_out is None:
         made["mnemonic"] = phrase
     if mnemonic_out is not None:
         made["mnemonicFile"] = mnemonic_out
-    session.show(made, _told)
+    session.show(made, lambda value: _told(value, session.data))
+
+
+def _make_folder(data: Path) -> None:
+    """Make the data directory, or say in one sentence why it cannot be."""
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failure(f"the data directory {data} cannot be made: {error.strerror}") from error
+    if not os.access(data, os.W_OK | os.X_OK):
+        raise Failure(f"the data directory {data} cannot be written to; give another with --data")
 
 
 @contextlib.contextmanager
@@ -72,12 +85,13 @@ def _kept(target: str | None, phrase: str) -> Iterator[None]:
         raise
 
 
-def _told(made: dict[str, Any]) -> str:
+def _told(made: dict[str, Any], data: Path) -> str:
     lines = [f"account 0 is {made['address']}"]
     if "mnemonic" in made:
         lines += ["", "The recovery phrase, shown this once. Write it down; whoever has it has the accounts:", ""]
         lines += [f"    {made['mnemonic']}", ""]
     if "mnemonicFile" in made:
         lines.append(f"the recovery phrase is in {made['mnemonicFile']}; move it to a safe place")
-    lines.append("next: l2proxy run")
+    where = "" if data == default_data_directory().absolute() else f" --data {shlex.quote(str(data))}"
+    lines.append(f"next: l2proxy run{where} --l1 URL, with the URL of your node; without one: l2proxy run{where} --dev")
     return "\n".join(lines)

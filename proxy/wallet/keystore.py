@@ -54,11 +54,11 @@ class Secrets:
 
 
 class Keystore:
-    """The keystore file at `path`. `scrypt_n` is for new files; existing ones say their own."""
+    """The keystore file at `path`. `scrypt_n` is for new files (None: the contract's); existing ones say their own."""
 
-    def __init__(self, path: Path, scrypt_n: int = DEFAULT_N) -> None:
+    def __init__(self, path: Path, scrypt_n: int | None = None) -> None:
         self.path = path
-        self._scrypt_n = scrypt_n
+        self._scrypt_n = DEFAULT_N if scrypt_n is None else scrypt_n
         self._accounts: tuple[Account, ...] | None = None
 
     @property

@@ -1,4 +1,8 @@
-"""`init`, `account`, `unlock`, `lock`: the spellings of rpc.md, secrets nowhere but where they belong, one-sentence errors."""
+"""`init`, `account`, `unlock`, `lock`: the spellings of rpc.md, secrets nowhere but where they belong, one-sentence errors.
+
+Most commands run in this process, with a scrypt made cheap (`cheap`): each real one costs a second. One test makes a
+keystore by the real command in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,31 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from eth_account import Account
 
+from proxy.cli import cli
+from proxy.wallet import keystore
 from proxy.wallet.phrases import check_phrase
 from tests.conftest import TEST_PHRASE
 
 OWNER = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
 ACCOUNT_1 = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 KEY_0 = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 class Box:
@@ -35,27 +52,30 @@ class Box:
         path.write_text(text)
         return path
 
-    def run(self, *arguments: str | Path, text: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "proxy", *map(str, arguments), "--data", str(self.data)],
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env={key: value for key, value in os.environ.items() if key != "L2PROXY_DATA"},
-        )
+    def run(self, *arguments: str | Path, text: str = "", data: Path | None = None) -> Ended:
+        given = [*map(str, arguments), "--data", str(data or self.data)]
+        result = CliRunner().invoke(cli, given, input=text, prog_name="l2proxy")
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception  # a person would see a traceback
+        return Ended(result.exit_code, result.stdout, result.stderr)
 
     def json(self, *arguments: str | Path, text: str = "") -> Any:
         result = self.run(*arguments, "--json", text=text)
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout)
 
-    def fails(self, code: int, *arguments: str | Path, text: str = "") -> str:
-        result = self.run(*arguments, text=text)
+    def fails(self, code: int, *arguments: str | Path, text: str = "", data: Path | None = None) -> str:
+        result = self.run(*arguments, text=text, data=data)
         assert result.returncode == code, (result.stdout, result.stderr)
-        assert "Traceback" not in result.stderr
         return result.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cheap() -> Iterator[None]:
+    """Make new keystores cost next to nothing; the product's cost is tried in tests/wallet/test_keystore.py."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(keystore, "DEFAULT_N", 16)
+        yield
 
 
 @pytest.fixture
@@ -100,7 +120,7 @@ def test_phrase_and_password_may_both_come_from_standard_input(box: Box) -> None
     assert box.json("account", "new", "--password-file", box.password)["address"] == ACCOUNT_1
 
 
-def test_a_descriptor_is_a_password_file(box: Box) -> None:
+def test_the_real_command_takes_a_descriptor_as_password_file(box: Box) -> None:
     with box.password.open() as file:
         result = subprocess.run(
             [
@@ -114,6 +134,7 @@ def test_a_descriptor_is_a_password_file(box: Box) -> None:
             check=False,
         )
     assert json.loads(result.stdout)["address"] == OWNER
+    assert json.loads((box.data / "keystore.json").read_text())["kdf"]["n"] == 2**18
 
 
 def test_an_existing_keystore_is_left_as_it_is(made: Box) -> None:
@@ -150,6 +171,24 @@ def test_mistakes_are_usage_errors_before_anything_is_made(box: Box) -> None:
     assert not (box.data / "keystore.json").exists()
 
 
+def test_what_comes_next_can_be_copied(box: Box) -> None:
+    said = box.run("init", "--mnemonic-file", box.phrase, "--password-file", box.password).stdout
+    assert f"l2proxy run --data {box.data} --l1 URL" in said
+    assert f"l2proxy run --data {box.data} --dev" in said
+
+
+def test_a_data_directory_that_cannot_be_is_one_sentence(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ("init", "--mnemonic-file", box.phrase, "--password-file", box.password)
+    out = box.folder / "never"
+    below_a_file = box.phrase / "data"
+    assert f"{below_a_file} cannot be made" in box.fails(1, *given, data=below_a_file)
+    assert "/proc/nothing cannot be made" in box.fails(1, *given, data=Path("/proc/nothing"))
+    box.fails(1, "init", "--mnemonic-out", out, "--password-file", box.password, data=below_a_file)
+    assert not out.exists()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    assert "cannot be written to" in box.fails(1, *given)
+
+
 def test_accounts_are_listed_without_a_daemon(made: Box) -> None:
     accounts = made.json("account", "list")
     assert accounts[0] == {"address": OWNER, "index": 0, "balance": None}
@@ -169,10 +208,23 @@ def test_keys_go_out_and_come_in_again(box: Box) -> None:
     assert "already" in box.fails(
         1, "account", "import", out, "--password-file", box.password, "--key-password-file", sealed_with
     )
-    raw = box.file("raw", "0x" + "01" * 32)
-    made = box.json("account", "import", raw, "--password-file", box.password)
+    key = "0x" + "01" * 32
+    made = box.json("account", "import", box.file("raw", key), "--password-file", box.password)
     assert made["index"] is None
     assert [account["address"] for account in box.json("account", "list")] == [OWNER, made["address"]]
+
+
+def test_standard_input_and_output_are_files_too(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(box.folder)  # a file called "-" would stand there
+    box.json("init", "--mnemonic-file", box.phrase, "--password-file", box.password)
+    shown = box.run("account", "export", OWNER, "--out", "-", "--password-file", box.password)
+    assert bytes(Account.decrypt(json.loads(shown.stdout), "correct horse")).hex() == KEY_0
+    assert not (box.folder / "-").exists()
+    made = box.json("account", "import", "-", "--password-file", box.password, text="02" * 32)
+    assert made["address"] == Account.from_key("02" * 32).address
+    both = box.fails(2, "account", "import", "-", "--password-file", "-", text="03" * 32)
+    assert "standard input" in both
+    assert "longer" in box.fails(1, "account", "import", "/dev/zero", "--password-file", box.password)
 
 
 def test_a_wrong_password_is_refused(made: Box) -> None:
