@@ -94,7 +94,7 @@ def locked_by_operations(operations: Iterable[Operation]) -> bool:
     for operation in operations:
         for step in operation.steps:
             if operation.kind == "deposit" and not step.is_allowance and step.status not in ("reverted", "dropped"):
-                balance[step.asset] += step.amount if step.hashes else 0
+                balance[step.asset] += step.amount if step.nonce is not None else 0
             elif step.status == "confirmed" and step.returned is not None:
                 balance[ETH] -= step.returned - step.value
     return any(amount > 0 for amount in balance.values())
@@ -103,7 +103,7 @@ def locked_by_operations(operations: Iterable[Operation]) -> bool:
 def _add(entry: Entry, step: Step) -> None:
     if step.status == "confirmed":
         entry.locked += step.amount
-    elif step.hashes and step.status in ("pending", "submitted", "mined"):
+    elif step.nonce is not None and step.status in ("pending", "submitted", "mined"):
         entry.pending += step.amount
     else:
         return

@@ -1,7 +1,8 @@
 """Events of a gateway that lock and release the owner's money, read from L1 as the manifest names them.
 
-Confirmed blocks are read once and remembered in memory; the newest ones are read again each time, so that a reorg needs no
-care. Logs that do not decode exactly are counted and left out. Sources: manifest `locked` and `released`, the ABI.
+Confirmed blocks are read once and remembered in memory, with the hash of the newest of them: where that block is not on
+the chain any more (a reorg deeper than was final, a developer's reset), all is read anew. The newest blocks are read again
+each time. Logs that do not decode exactly are left out. Sources: manifest `locked` and `released`, the ABI.
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ class Moved:
 
 @dataclass
 class _Known:
-    """What confirmed blocks held, up to and including `until`."""
+    """What confirmed blocks held, up to and including `until`, whose hash is `block`; None: nothing was read yet."""
 
     until: int
+    block: str | None = None
     moved: list[Moved] = field(default_factory=list)
 
 
@@ -69,17 +71,23 @@ class GatewayEvents:
         return sorted(found, key=lambda moved: (moved.block, moved.log_index))
 
     async def _read(self, reader: _Reader, head: int, final: int) -> list[Moved]:
-        known = self._known.setdefault(reader.key, _Known(reader.gateway.since - 1))
-        if known.until > head:  # the chain is another one (a developer's reset)
-            known.until, known.moved = reader.gateway.since - 1, []
+        known = self._known.get(reader.key)
+        if known is None or (known.block is not None and known.block != await self._hash(known.until)):
+            known = self._known[reader.key] = _Known(reader.gateway.since - 1)
+        # Asked before the logs: should the chain turn meanwhile, the next call sees another block here.
+        block = await self._hash(final) if final > known.until else None
         rows = await self._logs(reader, known.until + 1, head)
         fresh = [moved for row in rows if (moved := reader.read(row, final)) is not None]
         kept = [moved for moved in fresh if moved.confirmed]
         present = [*known.moved, *fresh]
-        if final > known.until:
-            known.until = final
-            known.moved = [*known.moved, *kept]
+        if block is not None:
+            self._known[reader.key] = _Known(final, block, [*known.moved, *kept])
         return present
+
+    async def _hash(self, number: int) -> str | None:
+        """Return the hash of the block at a height, None where the chain has none there."""
+        block = await self._l1.call("eth_getBlockByNumber", hex(number), False) if number >= 0 else None
+        return None if block is None else str(block["hash"])
 
     async def _logs(self, reader: _Reader, start: int, end: int) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []

@@ -43,14 +43,21 @@ def operation_question(
 
 
 def _details(step: Step, bound: Prepared) -> dict[str, Any]:
+    displaced = {"displaced": step.hashes} if _displaced(step) else {}
     return {
         "gateway": step.gateway,
         "function": step.function,
         "args": step.args,
         "valueText": ether(step.value),
         "feeText": ether(bound.fee_bound),
+        **displaced,
         **bound.to_json(),
     }
+
+
+def _displaced(step: Step) -> bool:
+    """Tell whether the step was sent once and another transaction of the account took its nonce."""
+    return step.nonce is None and bool(step.hashes)
 
 
 def _summary(operation: Operation, serving: Origin | None) -> str:
@@ -63,8 +70,9 @@ def _summary(operation: Operation, serving: Origin | None) -> str:
         carried = f" with {ether(main.value)}" if main.value else ""
         text = f"{operation.plugin} withdraws from gateway {main.to} by {name}{carried}"
     while_serving = f", while serving {serving} (the plugin's word)" if serving is not None else ""
+    again = ", once more: another transaction took its nonce" if any(map(_displaced, operation.steps)) else ""
     # Without the fee, which stands in the details: the same wish reads the same in the next block (hardening.md 14).
-    return f"{text}, from {operation.owner}{while_serving}"
+    return f"{text}, from {operation.owner}{again}{while_serving}"
 
 
 def _facts(operation: Operation, prepared: Sequence[Prepared]) -> Facts:

@@ -29,6 +29,7 @@ class Outcome(enum.Enum):
     WAIT = "wait"  # nothing more to do before the next block
     CHANGED = "changed"  # go on at once
     FAILED = "failed"  # the step is final and did not do what it should
+    DISPLACED = "displaced"  # another transaction is final at its nonce; it can never be mined any more
 
 
 class Steps:
@@ -95,8 +96,13 @@ class Steps:
         self._final(operation, step)
         return Outcome.FAILED if reverted else Outcome.CHANGED
 
+    def displace(self, operation: Operation, step: Step, batch: Batch) -> None:
+        """Free the nonce of a displaced step in a batch; what it gets next is another one (hardening.md 21)."""
+        self._transactions.release(operation.owner, _nonce(step), batch)
+        step.nonce, step.status = None, "pending"
+
     async def _missing(self, operation: Operation, step: Step) -> Outcome:
-        """The chain has no receipt: it is pending, lost, unwound by a reorg, or its nonce was used by another."""
+        """The chain has no receipt: it is pending, lost, unwound by a reorg, or displaced from its nonce."""
         if step.block is not None or step.status not in ("pending", "submitted"):
             step.block, step.confirmations, step.status = None, 0, "submitted"
             self._write(operation)
@@ -106,9 +112,7 @@ class Steps:
                 self._write(operation)
             return Outcome.WAIT
         if await self._nonce_is_gone(operation, step):
-            step.status = "dropped"
-            self._final(operation, step)
-            return Outcome.FAILED
+            return Outcome.DISPLACED
         return await self._send_again(operation, step)
 
     async def _send_again(self, operation: Operation, step: Step) -> Outcome:

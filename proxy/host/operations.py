@@ -25,7 +25,7 @@ from proxy.host.operation_questions import operation_question
 from proxy.host.operation_records import Operation, OperationRecords, Step
 from proxy.host.operation_requests import gateway_of, read_step
 from proxy.host.operation_steps import BUSY, Outcome, Steps
-from proxy.storage import Space
+from proxy.storage import Batch, Space
 
 log = logging.getLogger("l2proxy.operations")
 
@@ -187,7 +187,14 @@ class Operations:
             return await self._send(operation, step)
         outcome = await self._steps.follow(operation, step)
         if outcome is Outcome.FAILED:
-            self._end(operation, "failed", _failure(step))
+            self._end(operation, "failed", _reverted(step))
+        if outcome is Outcome.DISPLACED:
+            # Nothing was executed and nothing can be any more. A second nonce only by a new question (hardening.md 21).
+            log.warning("operation %s: another transaction took nonce %s", operation.id, step.nonce)
+            batch = Batch()
+            self._steps.displace(operation, step, batch)
+            self._ask_again(operation, batch)
+            return True
         return outcome is not Outcome.WAIT
 
     async def _send(self, operation: Operation, step: Step) -> bool:
@@ -210,13 +217,14 @@ class Operations:
             self._end(operation, "failed", error)
         return True
 
-    def _ask_again(self, operation: Operation) -> None:
-        """What was approved does not hold any more (too late, other code, more gas): back to the owner."""
+    def _ask_again(self, operation: Operation, batch: Batch | None = None) -> None:
+        """What was approved does not hold any more (too late, other code, more gas, nonce gone): back to the owner."""
         operation.status, operation.decision = "awaiting_approval", None
         for step in operation.steps:
             if step.nonce is None:
                 step.prepared = step.code = None
-        self._write(operation)
+        self._records.write(operation, batch)
+        self._tell(operation)
 
     def _present(self, operation: Operation) -> Gateway:
         """Return the operation's gateway if the plugin still is what asked for it. Raise `Unauthorized` otherwise."""
@@ -289,12 +297,5 @@ def _passes(error: RpcError) -> bool:
     return isinstance(error, Disconnected) or (type(error) is RpcError and error.code in BUSY)
 
 
-def _failure(step: Step) -> RpcError:
-    shown = step.hashes[-1]
-    if step.status == "reverted":
-        return RpcError(-32000, f"{step.function} reverted on L1", {"hash": shown})
-    return RpcError(
-        -32000,
-        f"another transaction took nonce {step.nonce} of the account; {step.function} was not executed",
-        {"hash": shown},
-    )
+def _reverted(step: Step) -> RpcError:
+    return RpcError(-32000, f"{step.function} reverted on L1", {"hash": step.hashes[-1]})

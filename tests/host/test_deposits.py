@@ -35,6 +35,7 @@ class Logs:
         self.rows: list[dict[str, Any]] = []
         self.asked: list[tuple[int, int]] = []
         self.error: Exception | None = None
+        self.fork = "0x"
 
     def add(self, topic: str, amount: int, block: int, owner: str = OWNER, **more: Any) -> None:
         row = {
@@ -52,6 +53,9 @@ class Logs:
             raise self.error
         if method == "eth_blockNumber":
             return hex(self.head)
+        if method == "eth_getBlockByNumber":
+            number = int(params[0], 16)
+            return None if number > self.head else {"hash": f"{self.fork}{number:x}"}
         assert method == "eth_getLogs"
         (wanted,) = params
         assert wanted["address"] == GATEWAY
@@ -134,6 +138,21 @@ async def test_confirmed_blocks_are_read_once_younger_ones_again() -> None:
     assert (await deposits.of(plugin()))[0]["locked"] == "0x0"
 
 
+async def test_a_reorg_deeper_than_final_takes_deposits_away() -> None:
+    node = Logs(head=100)
+    node.add(DEPOSITED, 5, 10)
+    node.add(DEPOSITED, 6, 90)
+    deposits = Deposits(GatewayEvents(node, lambda: 1), lambda _: [])
+    assert (await deposits.of(plugin()))[0]["locked"] == hex(11)
+    node.rows.pop()
+    node.head, node.fork = 101, "0xf"  # the other branch is longer
+    (row,) = await deposits.of(plugin())
+    assert (row["locked"], len(row["deposits"])) == (hex(5), 1)
+    node.asked.clear()
+    await deposits.of(plugin())
+    assert node.asked == []  # and is remembered in its turn
+
+
 async def test_a_node_that_is_away_is_an_error_not_zero() -> None:
     node = Logs(head=1)
     node.error = gone()
@@ -176,6 +195,7 @@ def operation(kind: str, status: str, **step: Any) -> Operation:
         "to": GATEWAY,
         "data": "0x",
         "hashes": ["0x01"],
+        "nonce": 0,
         "status": status,
     }
     return Operation(
@@ -196,7 +216,8 @@ async def test_own_payments_cannot_be_hidden_by_events() -> None:
         operation("deposit", "confirmed", amount=10, value=10, block=5),
         operation("deposit", "submitted", amount=4, value=4),
         operation("deposit", "reverted", amount=3, value=3, block=6),
-        operation("deposit", "pending", amount=2, value=2, hashes=[]),
+        operation("deposit", "pending", amount=2, value=2, hashes=[], nonce=None),
+        operation("deposit", "pending", amount=1, value=1, nonce=None),  # another transaction took its nonce
         operation("withdraw", "confirmed", returned=6),
     ]
     node = Logs(head=100)

@@ -165,7 +165,7 @@ async def test_a_revert_on_chain_fails_it(bench: Bench) -> None:
     assert bench.chain.balances[GATEWAY] == 0
 
 
-async def test_a_nonce_taken_by_another_wallet_drops_it_once_final(bench: Bench) -> None:
+async def test_a_nonce_taken_by_another_wallet_is_asked_again_once_that_is_final(bench: Bench) -> None:
     bench.chain.is_dev = False
     bench.chain.automine = False
     await bench.submit()
@@ -188,11 +188,26 @@ async def test_a_nonce_taken_by_another_wallet_drops_it_once_final(bench: Bench)
     bench.chain.eth_sendRawTransaction("0x" + foreign.hex())
     bench.chain.mine()
     assert bench.operations.get(PLUGIN)[-1]["status"] == "running"
+    bench.owner.mood = "wait"
+    bench.owner.asked.clear()
     bench.chain.mine(2)
-    failed = await bench.until("failed")
-    assert failed["steps"][0]["status"] == "dropped"
-    assert bench.chain.executed(GATEWAY) == []
+    again = await bench.owner.question()
+    (first,) = bench.operations.get(PLUGIN)[-1]["steps"][0]["hashes"]
+    assert again.details["steps"][0]["displaced"] == [first]
+    assert "took its nonce" in again.summary
+    assert bench.operations.get(PLUGIN)[-1]["status"] == "awaiting_approval"
     assert list(bench.ledger.of(OWNER)) == []
+    assert await bench.deposits.of(plugin(gateways=())) == []  # nothing is on its way
+    bench.owner.withdraw()  # the question dies with the process
+    bench.owner.asked.clear()
+    await bench.rebuild()
+    await bench.owner.question()
+    bench.owner.approve()
+    await bench.chain.arrival()
+    bench.chain.mine(3)
+    done = await bench.until("done")
+    assert done["steps"][0]["hashes"][0] == first
+    assert [sent.nonce for sent in bench.chain.executed(GATEWAY)] == [1]
 
 
 async def test_a_node_that_went_away_is_waited_for(bench: Bench) -> None:
