@@ -48,6 +48,8 @@ def demo(l1: str | None, mnemonic_file: Path | None, serve: bool, as_json: bool)
         phrase.write_text(_phrase(mnemonic_file))
         try:
             asyncio.run(_run(Journey(Path(folder), phrase, l1), serve, _Printer(as_json)))
+        except asyncio.CancelledError as error:
+            raise Failure("the demo was stopped; its processes have ended", 128 + signal.SIGTERM) from error
         except NotFunded as error:
             raise Failure(str(error), REFUSED) from error
         except (CommandFailed, ProcessFailed, WrongWei, RpcError, RuntimeError, OSError) as error:
@@ -67,6 +69,9 @@ def _phrase(file: Path | None) -> str:
 
 async def _run(journey: Journey, serve: bool, printer: _Printer) -> None:
     await _refuse_real_money(journey.l1)
+    task = asyncio.current_task()
+    if task is not None:  # a SIGTERM ends the processes of the journey too
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     started = time.monotonic()
     try:
         for number, (name, step) in enumerate(journey.steps, 1):

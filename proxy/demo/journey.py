@@ -168,7 +168,7 @@ class Journey:
 
     async def connect(self) -> str:
         """Connect two origins of Alice: the shop by token, with a budget; the page, which may only watch. And Bob's till."""
-        allowance = DEPOSIT + self.payments * PAYMENT
+        allowance = 2 * DEPOSIT
         budget = {"asset": "ETH", "amount": hex(allowance), "period": 86400}
         actions = {"actions": ["*"], "budget": budget}
         wanted = [{"l2_invoke": {"plugins": {"paychan": actions}}, "l2_getState": {"plugins": ["paychan"]}}]
@@ -248,7 +248,7 @@ class Journey:
 
     async def reopen(self) -> None:
         """Open both channels once more, so that there is something to try after the demo."""
-        for party, value in ((self.alice, DEPOSIT), (self.bob, 0)):
+        for party, value in ((self.alice, self.payments * PAYMENT), (self.bob, 0)):
             await self._operation(party, "deposit", {"value": str(value)}, "deposit")
             await self._until(party, lambda state: state.get("status") == "open", "its channel is open")
 

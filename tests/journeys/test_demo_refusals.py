@@ -1,4 +1,4 @@
-"""`l2proxy demo` where it must not, or cannot, run: one sentence, and an exit code."""
+"""`l2proxy demo` where it must not or cannot run, and where it stays: one sentence, an exit code, nothing left behind."""
 
 from __future__ import annotations
 
@@ -73,3 +73,53 @@ async def test_an_empty_account_is_funded_where_the_node_can(anvil_binary: Path,
     assert TEST_PHRASE not in out.decode()
     balances = {row["name"]: row for row in json.loads(out.splitlines()[-1])["balances"]}
     assert balances["Alice"]["address"] == "0x58A57ed9d8d624cBD12e2C467D34787555bB1b25"
+
+
+async def test_serving_leaves_a_system_one_can_pay_with_until_it_is_stopped() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "proxy", "demo", "--serve"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    lines = []
+    while b"the owner" not in (line := await process.stdout.readline()):
+        assert line, b"".join(lines).decode()
+        lines.append(line)
+    text = b"".join(lines).decode()
+    curl = text[text.index("  curl -s") : text.index("web3.py\n")]
+    shell = await asyncio.create_subprocess_shell(curl, stdout=asyncio.subprocess.PIPE)
+    paid = json.loads((await shell.communicate())[0])
+    assert paid["result"]["nonce"] == "0x1"
+    python = "\n".join(line[2:] for line in text[text.index("web3.py\n") : text.index("ethers\n")].splitlines()[1:])
+    again = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", python + '\nprint(w3.l2.get_state("paychan")["state"]["nonce"])'),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert (await again.communicate())[0].strip() == b"0x2"
+    process.terminate()
+    await process.stdout.read()
+    assert await process.wait() == 0
+    await _gone(int(text.split("embedded, pid ")[1].split()[0]))
+
+
+async def test_stopping_it_half_way_ends_its_processes() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "proxy", "demo", "--json"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    steps = [json.loads(await process.stdout.readline()) for _ in range(3)]
+    process.terminate()
+    _, errors = await process.communicate()
+    assert process.returncode == 143
+    assert b"its processes have ended" in errors
+    await _gone(int(steps[1]["happened"].rsplit(" ", 1)[1]))
+
+
+async def _gone(pid: int) -> None:
+    """Wait until the process `pid` (the embedded L1 of a demo) has ended."""
+    async with asyncio.timeout(30):
+        while Path(f"/proc/{pid}").exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
