@@ -56,6 +56,10 @@ def read_step(kind: str, gateway: Gateway, params: Mapping[str, Any]) -> Step:
     asset = ETH if token is None else check_address(token, "token")
     if token is not None and is_same_address(asset, gateway.address):
         raise Unauthorized("the token cannot be the gateway itself")
+    if token is not None and gateway.locked is not None and gateway.locked.asset is None:
+        raise Unauthorized(
+            f"the manifest's locked event of gateway {gateway.name} names no asset, so it cannot take tokens"
+        )
     value = amount if token is None else 0
     _bound(kind, gateway, entry, value)
     data = selector(signature) + encode(types, values)

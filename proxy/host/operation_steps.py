@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from middleware.errors import Disconnected, RpcError
 from proxy.host.operation_ports import L1, Transactions
@@ -145,15 +146,22 @@ class Steps:
         return await self._receipt(step) is None  # asked last: it may have been mined while we looked
 
     async def _returned(self, operation: Operation, step: Step, receipt: dict[str, str]) -> int | None:
-        """Return the wei that the owner's balance gained in the step's block, fee and value added back; None: unknown."""
+        """Return the wei that the transaction brought the owner, fee and value added back; None: not to be told apart.
+
+        That is what the balance gained in the step's block, if no other transaction there was the owner's or paid them.
+        """
         number = int(receipt["blockNumber"], 16)
         try:
+            block = await self._l1.call("eth_getBlockByNumber", hex(number), True)
             before = int(await self._l1.call("eth_getBalance", operation.owner, hex(number - 1)), 16)
             after = int(await self._l1.call("eth_getBalance", operation.owner, hex(number)), 16)
         except Disconnected:
             raise
         except RpcError:
             return None  # a node without the state of that block
+        touching = [one for one in block["transactions"] if _touches(one, operation.owner)]
+        if [one["hash"].lower() for one in touching] != [step.hashes[-1].lower()]:
+            return None
         fee = int(receipt["gasUsed"], 16) * int(receipt["effectiveGasPrice"], 16)
         return max(after - before + fee + step.value, 0)
 
@@ -171,6 +179,11 @@ class Steps:
     def _write(self, operation: Operation) -> None:
         self._records.write(operation)
         self._changed(operation)
+
+
+def _touches(transaction: Mapping[str, Any], owner: str) -> bool:
+    """Tell whether a transaction is the owner's, or pays the owner directly."""
+    return owner.lower() in (transaction["from"].lower(), (transaction.get("to") or "").lower())
 
 
 def _nonce(step: Step) -> int:

@@ -83,8 +83,11 @@ class AccountAdministration:
 
     async def unlock(self, params: Any, _context: Context) -> dict[str, Any]:
         """Unlock with `{password}`; answer `{locked: false, accounts}`."""
-        password = _text(params, "password")
-        self._keyring.admit(await self._slowly(lambda: self._keystore.open(password)))
+        password, locks = _text(params, "password"), self._keyring.locks
+        secrets = await self._slowly(lambda: self._keystore.open(password))
+        if self._keyring.locks != locks:
+            raise Unauthorized("the accounts were locked while they were being unlocked; they stay locked")
+        self._keyring.admit(secrets)
         return {"locked": False, "accounts": self._keyring.addresses()}
 
     async def lock(self, _params: Any, _context: Context) -> dict[str, Any]:
@@ -94,9 +97,10 @@ class AccountAdministration:
 
     async def _refresh(self, password: str) -> None:
         """Let an unlocked keyring know of a new account."""
+        locks = self._keyring.locks
         if not self._keyring.locked:
             secrets = await self._slowly(lambda: self._keystore.open(password))
-            if not self._keyring.locked:
+            if self._keyring.locks == locks:
                 self._keyring.admit(secrets)
 
     async def _slowly(self, work: Callable[[], Value]) -> Value:

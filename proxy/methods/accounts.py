@@ -121,7 +121,7 @@ class Accounts:
         has_code = not request.data or request.to is None or await self._has_code(request.to)
         await self._approvals.ask(transaction_question(prepared, replaces, has_code, context, check))
         check()
-        return await self._transactions.execute(prepared)
+        return await self._transactions.execute(prepared, replaces)
 
     async def sign_message(self, params: Any, context: Context) -> str:
         """`personal_sign`: the EIP-191 signature. Params `[data, address]`; the other order is understood where it is plain."""
@@ -151,9 +151,7 @@ class Accounts:
             self._refuse(context.origin, account)
 
         check()
-        contract = typed.verifying_contract
-        has_code = None if contract is None else await self._has_code(contract)
-        await self._approvals.ask(typed_data_question(account, typed, self._l1.chain_id, has_code, context, check))
+        await self._approvals.ask(typed_data_question(account, typed, self._l1.chain_id, context, check))
         check()
         return self._keyring.sign_digest(account, typed.digest)
 

@@ -67,6 +67,12 @@ async def bound_gas(l1: L1, call: dict[str, Any], gas_limit: int) -> int:
     return min(estimate * 5 // 4, max(estimate, min(gas_limit, MAX_TRANSACTION_GAS)))
 
 
+def check_gas(gas: int, gas_limit: int) -> None:
+    """Raise `InvalidParams` for a gas limit that no node takes: below a plain transfer's, above a block's."""
+    if not TRANSFER_GAS <= gas <= gas_limit:
+        raise InvalidParams("gas", f"{hex(TRANSFER_GAS)} to {hex(gas_limit)}, the limit of a block", hex(gas))
+
+
 async def balance_of(l1: L1, address: str) -> int:
     """Return the account's balance in wei with its pending transactions applied."""
     return int(await l1.call("eth_getBalance", address, "pending"), 16)

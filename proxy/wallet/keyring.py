@@ -43,6 +43,7 @@ class Keyring:
         self._master: Node | None = None
         self._main: dict[str, bytes] = {}
         self._plugins: dict[Path, Node] = {}
+        self._locks = 0
         self._on_lock: list[Callable[[], None]] = []
         self._on_unlock: list[Callable[[], None]] = []
 
@@ -53,6 +54,11 @@ class Keyring:
     def locked(self) -> bool:
         """Tell whether the main accounts cannot sign."""
         return self._master is None
+
+    @property
+    def locks(self) -> int:
+        """How often it was locked: whoever opens the keystore meanwhile admits its secrets only if this is unchanged."""
+        return self._locks
 
     def addresses(self) -> list[str]:
         """Return the checksummed main accounts, derived ones first, known while locked too."""
@@ -76,6 +82,7 @@ class Keyring:
 
     def lock(self) -> None:
         """Drop the main accounts' keys now; opened plugin subtrees stay."""
+        self._locks += 1
         was_locked, self._master, self._main = self.locked, None, {}
         if not was_locked:
             for callback in tuple(self._on_lock):

@@ -85,9 +85,7 @@ def message_question(account: str, data: bytes, chain_id: int, context: Context,
     )
 
 
-def typed_data_question(
-    account: str, typed: TypedData, chain_id: int, has_code: bool | None, context: Context, check: Check
-) -> Question:
+def typed_data_question(account: str, typed: TypedData, chain_id: int, context: Context, check: Check) -> Question:
     """Ask whether typed data may be signed (EIP-712); shown is what is hashed, nothing else."""
     contract = typed.verifying_contract
     digest = "0x" + typed.digest.hex()

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from middleware.amounts import ether
 from middleware.errors import Disconnected, InvalidParams, Refused, RpcError
 from proxy.storage import Batch
-from proxy.wallet.fees import Wanted, bound_gas, fees_and_balance
+from proxy.wallet.fees import Wanted, bound_gas, check_gas, fees_and_balance
 from proxy.wallet.l1_port import L1
 from proxy.wallet.ledger import DAPP, Ledger, Signed
 from proxy.wallet.prepared import AccessList, Prepared
@@ -73,7 +73,9 @@ class Transactions:
         fees, balance = await fees_and_balance(self._l1, sender, wanted or Wanted())
         if balance < value:
             raise _too_poor(sender, balance, value)
-        if gas is None:
+        if gas is not None:
+            check_gas(gas, fees.gas_limit)
+        else:
             gas = await bound_gas(self._l1, _call(sender, to, value, data, access_list), fees.gas_limit)
         prepared = Prepared(
             chain_id=self._l1.chain_id,
@@ -93,9 +95,15 @@ class Transactions:
         return prepared
 
     async def sign(
-        self, prepared: Prepared, holder: str = DAPP, also: Callable[[Batch, Signed], None] | None = None
+        self,
+        prepared: Prepared,
+        holder: str = DAPP,
+        also: Callable[[Batch, Signed], None] | None = None,
+        replaces: Signed | None = None,
     ) -> Signed:
         """Give the transaction its nonce, sign it and put it on disk; `also` adds writes to the same atomic batch.
+
+        `replaces`: the transaction of ours that the approved one takes the place of, by its nonce; no other is replaced.
 
         Raise `Unauthorized` while locked, `Expired` after `valid_until`, `InvalidParams` for a nonce that is taken.
         """
@@ -104,6 +112,7 @@ class Transactions:
                 nonce = await self._next_nonce(prepared.sender)
             else:
                 nonce = await self._check_nonce(prepared.sender, prepared.nonce)
+                self._refuse_to_replace_another(prepared.sender, nonce, replaces)
             if self._clock() > prepared.valid_until:
                 raise Expired
             if prepared.chain_id != self._l1.chain_id:
@@ -131,13 +140,13 @@ class Transactions:
             if not await self.is_known(signed.hash):
                 raise
 
-    async def execute(self, prepared: Prepared) -> str:
+    async def execute(self, prepared: Prepared, replaces: Signed | None = None) -> str:
         """Sign and send a dapp's transaction; return its hash once the node has it.
 
         One that the node refuses gives its nonce back. One whose sending ended in `Disconnected` keeps it only as long
         as the node knows it: the next transaction then takes the same nonce, so that at most one of both is ever mined.
         """
-        signed = await self.sign(prepared)
+        signed = await self.sign(prepared, replaces=replaces)
         try:
             await self.send(signed)
             self._ledger.mark_sent(signed)
@@ -206,6 +215,13 @@ class Transactions:
                 "nonce", f"a nonce that no pending operation owns; this one is operation {holder.holder}'s", hex(nonce)
             )
         return nonce
+
+    def _refuse_to_replace_another(self, sender: str, nonce: int, replaces: Signed | None) -> None:
+        present = self._ledger.at(sender, nonce)
+        if present is not None and (replaces is None or present.hash != replaces.hash):
+            raise InvalidParams(
+                "nonce", "a nonce that no transaction took since the owner was asked", f"{hex(nonce)}, {present.hash}'s"
+            )
 
 
 def _call(sender: str, to: str | None, value: int, data: bytes, access_list: AccessList) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,11 @@ def plugin(**changes: Any) -> InstalledPlugin:
         "enabled": True,
     }
     return InstalledPlugin(**(fields | changes))
+
+
+def token_plugin() -> InstalledPlugin:
+    """The same without events: those of its gateway name no asset, and a gateway that takes tokens must (hardening.md 26)."""
+    return plugin(gateways=(replace(plugin().gateways[0], locked=None, released=None),))
 
 
 class Owner:

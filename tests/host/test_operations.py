@@ -16,7 +16,7 @@ from proxy.storage import Batch, StorageError
 from proxy.wallet.keyring import Keyring
 from proxy.wallet.keystore import Keystore
 from tests.conftest import TEST_PHRASE
-from tests.host.operations_bench import ETHER, GATEWAY, PLUGIN, TOKEN, Bench, Owner, plugin
+from tests.host.operations_bench import ETHER, GATEWAY, PLUGIN, TOKEN, Bench, Owner, plugin, token_plugin
 from tests.wallet.conftest import OWNER, PASSWORD
 from tests.wallet.fake_chain import GAS_USED, FakeChain, gone, price
 
@@ -390,6 +390,7 @@ async def test_a_plugin_removed_after_the_yes_gets_nothing(bench: Bench) -> None
 async def test_a_token_deposit_allows_exactly_its_amount_first(bench: Bench) -> None:
     bench.chain.codes[TOKEN] = "0x6003"
     bench.chain.tokens[TOKEN] = 7
+    bench.plugin = token_plugin()
     await bench.submit(function="openToken", args=[500], value=500, token=TOKEN)
     done = await bench.until("done")
     assert [step["function"] for step in done["steps"]] == [
@@ -405,6 +406,14 @@ async def test_a_token_deposit_allows_exactly_its_amount_first(bench: Bench) -> 
     assert (question.facts.asset, question.facts.value) == (TOKEN, 500)
 
 
+async def test_a_gateway_whose_events_name_no_asset_takes_no_tokens(bench: Bench) -> None:
+    bench.chain.codes[TOKEN] = "0x6003"
+    bench.chain.tokens[TOKEN] = 0
+    with pytest.raises(Unauthorized, match="names no asset"):
+        await bench.submit(function="openToken", args=[500], value=500, token=TOKEN)
+    assert bench.operations.get(PLUGIN) == []
+
+
 async def test_a_withdrawal_says_what_came_back(bench: Bench) -> None:
     bench.chain.balances[GATEWAY] = 5 * ETHER
     bench.chain.paid_out[GATEWAY] = 3 * ETHER
@@ -413,6 +422,25 @@ async def test_a_withdrawal_says_what_came_back(bench: Bench) -> None:
     (record,) = bench.operations.records_of(PLUGIN)
     assert record.steps[0].returned == 3 * ETHER
     assert bench.owner.asked[0].kind == "withdraw"
+
+
+@pytest.mark.parametrize("other", ["withdrawal", "payment"])
+async def test_what_came_back_is_never_counted_twice(bench: Bench, other: str) -> None:
+    bench.chain.balances[GATEWAY] = 9 * ETHER
+    bench.chain.paid_out[GATEWAY] = 3 * ETHER
+    bench.chain.automine = False
+    await bench.submit("withdraw", args=["0x" + "11" * 32])
+    await bench.until("submitted")
+    if other == "withdrawal":
+        await bench.submit("withdraw", args=["0x" + "22" * 32])
+        await bench.until("submitted")
+    else:
+        await bench.transactions.execute(await bench.transactions.prepare(OWNER, OTHER, ETHER))
+    bench.chain.mine()
+    for record in bench.operations.records_of(PLUGIN):
+        await bench.until("done", record.id)
+    # Whose the block's gain is cannot be told: nothing provably came back.
+    assert {record.steps[0].returned for record in bench.operations.records_of(PLUGIN)} == {None}
 
 
 async def test_what_another_origin_caused_stays_unseen(bench: Bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class Wallet:
         self.second = keystore.add_derived(PASSWORD).address
         self.keyring = Keyring(keystore)
         self.keyring.unlock(PASSWORD)
-        self.chain = FakeChain()
+        self.chain, self.database = FakeChain(), database
         self.chain.balances[self.account] = 10 * ETHER
         self.permissions = Granted()
         self.permissions.grant_accounts(SITE, [self.account])
@@ -230,6 +231,23 @@ async def test_what_the_dapp_fixes_is_what_is_sent(wallet: Wallet) -> None:
     assert "eth_estimateGas" not in wallet.chain.calls
 
 
+async def test_a_replacement_replaces_only_what_the_owner_was_shown(wallet: Wallet) -> None:
+    wallet.chain.automine = False
+    fees = {"maxFeePerGas": hex(5 * 10**9), "maxPriorityFeePerGas": hex(10**9)}
+    first = await wallet.send(value="0x1", nonce="0x0", **fees)
+
+    def another() -> None:  # takes the nonce while the question is open
+        wallet.owner.says = None
+        ledger = Ledger(wallet.database.space("nonces"))
+        ledger.write(replace(next(ledger.of(wallet.account)), hash="0x" + "11" * 32))
+
+    wallet.owner.says = another
+    with pytest.raises(InvalidParams, match="since the owner was asked"):
+        await wallet.send(value="0x2", nonce="0x0", **fees)
+    assert wallet.owner.asked[-1].details["replaces"] == first
+    assert [sent.hash for sent in wallet.chain.pool.values()] == [first]
+
+
 async def test_known_calls_are_decoded_for_the_owner(wallet: Wallet) -> None:
     token = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
     wallet.chain.codes[token] = "0x60"
@@ -291,6 +309,10 @@ BAD_TRANSACTIONS: list[tuple[dict[str, Any], str]] = [
     ({"data": "0x01", "input": "0x02"}, "input"),
     ({"data": "0x" + "00" * (128 * 1024 + 1)}, "data"),
     ({"gas": "100000"}, "gas"),
+    ({"gas": "0x0"}, "gas"),
+    ({"gas": "0x5207"}, "gas"),
+    ({"gas": hex(30_000_001)}, "gas"),
+    ({"gas": "0x" + "f" * 64}, "gas"),
     ({"nonce": "0xffffffffffffffffff"}, "nonce"),
     ({"chainId": "0x1"}, "chainId"),
     ({"type": "0x3"}, "type"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from middleware.waist import OWNER as OWNER_ORIGIN
 from middleware.waist import Context
 from proxy.methods.account_administration import admin_handlers
 from proxy.wallet.keyring import Keyring
-from proxy.wallet.keystore import Keystore
+from proxy.wallet.keystore import Keystore, Secrets
 from proxy.wallet.paths import PathError, overlaps, parse_plugin_path, parse_relative, text_of
 from tests.conftest import TEST_PHRASE
 
@@ -69,6 +71,31 @@ async def test_no_admin_error_or_log_line_carries_a_secret(
     for secret in (PASSWORD, KEY_0, TEST_PHRASE, "junk", "secretword"):
         assert secret not in everything
     assert [answer.get("code") for answer in said[:4] if isinstance(answer, dict)] == [-32000, None, -32000, 4100]
+
+
+async def test_a_lock_beats_an_unlock_that_began_before_it(tmp_path: Path) -> None:
+    keystore = Keystore(tmp_path / "keystore.json", scrypt_n=16)
+    keystore.create(TEST_PHRASE, PASSWORD)
+    keyring = Keyring(keystore)
+    handlers, context = admin_handlers(keyring, None), Context(OWNER_ORIGIN)
+    opening, locked = threading.Event(), threading.Event()
+    really_open = keystore.open
+
+    def slow_open(password: str) -> Secrets:
+        opening.set()
+        locked.wait(10)
+        return really_open(password)
+
+    keystore.open = slow_open  # type: ignore[method-assign]
+    unlocking = asyncio.ensure_future(handlers["admin_unlock"]({"password": PASSWORD}, context))
+    await asyncio.to_thread(opening.wait, 10)
+    assert await handlers["admin_lock"]({}, context) == {"locked": True}
+    locked.set()
+    with pytest.raises(RpcError, match="stay locked"):
+        await unlocking
+    assert keyring.locked
+    await handlers["admin_unlock"]({"password": PASSWORD}, context)
+    assert not keyring.locked
 
 
 async def test_a_failed_init_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -126,7 +153,7 @@ def test_locking_leaves_no_main_key_in_the_keyring(tmp_path: Path) -> None:
     keyring.unlock(PASSWORD)
     keyring.open_plugin(FIRST)
     keyring.lock()
-    kept = [value for name, value in vars(keyring).items() if name not in ("keystore", "_plugins")]
+    kept = [value for name, value in vars(keyring).items() if name not in ("keystore", "_plugins", "_locks")]
     assert all(not value for value in kept), kept
     assert set(keyring._plugins) == {FIRST}
     assert bytes.fromhex(KEY_0) not in [node.private_key for node in keyring._plugins.values()]

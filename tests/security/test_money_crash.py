@@ -18,7 +18,7 @@ from proxy.storage import Batch, Database
 from proxy.wallet.keyring import Keyring
 from proxy.wallet.keystore import Keystore
 from tests.conftest import TEST_PHRASE
-from tests.host.operations_bench import ETHER, GATEWAY, PLUGIN, TOKEN, Bench, Owner
+from tests.host.operations_bench import ETHER, GATEWAY, PLUGIN, TOKEN, Bench, Owner, token_plugin
 from tests.wallet.conftest import OWNER, PASSWORD
 from tests.wallet.fake_chain import GAS_USED, FakeChain, price
 
@@ -62,6 +62,7 @@ def make_bench(path: Path, keyring: Keyring, fuse: Fuse, *, is_dev: bool) -> Ben
     chain.codes[TOKEN] = "0x6003"
     chain.tokens[TOKEN] = 0
     bench = Bench(path / "chain.db", chain, keyring, Owner())
+    bench.plugin = token_plugin()
     fuse.on_database(bench.database)
     chain.before = chain.after = fuse.on_node
     return bench

@@ -94,7 +94,16 @@ class FakeChain:
         return hex(self.head)
 
     def eth_getBlockByNumber(self, tag: str, full: bool) -> dict[str, Any]:
-        return {"number": hex(self.head), "gasLimit": hex(30_000_000), "baseFeePerGas": hex(BASE_FEE)}
+        number = int(tag, 16) if tag.startswith("0x") else self.head
+        return {
+            "number": hex(number),
+            "gasLimit": hex(30_000_000),
+            "baseFeePerGas": hex(BASE_FEE),
+            "transactions": [
+                {"hash": sent.hash, "from": sent.sender.lower(), "to": sent.to.lower()} if full else sent.hash
+                for sent in self.chain[number]
+            ],
+        }
 
     def eth_maxPriorityFeePerGas(self) -> str:
         return hex(10**9)
