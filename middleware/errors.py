@@ -60,7 +60,7 @@ class MethodNotFound(RpcError):
     """-32601: an unknown name in `l2_`, `wallet_` or `rpc.`."""
 
     def __init__(self, method: str) -> None:
-        super().__init__(-32601, f"there is no method {method}; `rpc.discover` lists what there is")
+        super().__init__(-32601, f"there is no method {method}")
 
 
 class InvalidParams(RpcError):

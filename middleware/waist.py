@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from middleware.errors import RpcError
+from middleware.errors import Disconnected, RpcError
 
 
 class OriginKind(enum.Enum):
@@ -118,17 +118,30 @@ class NodeReply:
     body: bytes
 
     def result(self) -> Any:
-        """Return the decoded result, or raise the node's error as an `RpcError`."""
-        reply = msgspec.json.decode(self.body, type=_Reply)
+        """Return the decoded result, or raise the node's error as an `RpcError`; `Disconnected` for what is no answer."""
+        try:
+            reply = msgspec.json.decode(self.body, type=_Reply)
+            value = None if reply.result is msgspec.UNSET else msgspec.json.decode(reply.result)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise Disconnected(
+                "the L1 node answered with something that is not JSON-RPC, or nested too deeply"
+            ) from error
         if reply.error is not None:
-            error = reply.error
-            raise RpcError(error.get("code", -32603), str(error.get("message", "")), error.get("data"))
-        return None if reply.result is msgspec.UNSET else msgspec.json.decode(reply.result)
+            raise _error_of(reply.error)
+        return value
 
 
 class _Reply(msgspec.Struct):
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    error: dict[str, Any] | None = None
+    error: Any = None
+
+
+def _error_of(error: Any) -> RpcError:
+    """Return a node's error object as it was meant, also where a node keeps to no form."""
+    if not isinstance(error, dict):
+        return RpcError(-32603, str(error))
+    code = error.get("code")
+    return RpcError(code if isinstance(code, int) else -32603, str(error.get("message", "")), error.get("data"))
 
 
 Answer: TypeAlias = Result | NodeReply

@@ -8,18 +8,18 @@ judged (hardening.md 1). Specification: jsonrpc.org/specification; "Equal" of rp
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Iterable
-from itertools import accumulate
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from middleware.errors import InvalidRequest, LimitExceeded, ParseError, RpcError
+from middleware.nesting import deeper_than
 from middleware.waist import Answer, NodeReply, Request
 
 VERSION = b'"2.0"'
 MOST_DEPTH = 128  # of brackets; what serde, and with it most nodes, reads
+MOST_MEMBERS = 1000  # of one call: four have a meaning, and each is looked at
 NULL = b"null"
 
 
@@ -51,9 +51,6 @@ _members = msgspec.json.Decoder(dict[str, Raw])
 _items = msgspec.json.Decoder(list[Raw])
 _text = msgspec.json.Decoder(str)
 _SPACE = b" \t\r\n"
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
-_NO_BRACKETS = bytes(sorted({*range(256)} - {*b"[]{}"}))
-_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _KEY = re.compile(rb'[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _NEXT = re.compile(rb"[ \t\r\n]*([,}])")
 
@@ -61,7 +58,7 @@ _NEXT = re.compile(rb"[ \t\r\n]*([,}])")
 def parse(body: bytes, most_items: int) -> Request | Invalid | Batch:
     """Return the call or calls of one body; whatever is wrong comes back as `Invalid`, nothing is raised."""
     try:
-        if _is_too_deep(body):
+        if deeper_than(MOST_DEPTH, body):
             return Invalid(InvalidRequest(f"the request is nested more than {MOST_DEPTH} levels deep"))
         if not body.isascii():
             body.decode()  # the JSON decoder does not look into what it skips
@@ -71,18 +68,6 @@ def parse(body: bytes, most_items: int) -> Request | Invalid | Batch:
         return _call(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Invalid(ParseError())
-
-
-def _is_too_deep(body: bytes) -> bool:
-    """Tell whether brackets nest more than `MOST_DEPTH` levels.
-
-    Not left to the decoders: they recurse as deep as Python's recursion limit lets them, libraries raise that limit to where
-    the stack ends first (py_ecc: 100,000), and the daemon would end with it.
-    """
-    if body.count(b"[") + body.count(b"{") <= MOST_DEPTH:
-        return False
-    steps = array("b", _STRING.sub(b"", body).translate(_STEPS, _NO_BRACKETS))
-    return max(accumulate(steps), default=0) > MOST_DEPTH
 
 
 def _batch(items: list[Raw], most_items: int) -> Batch | Invalid:
@@ -100,8 +85,8 @@ def _call(body: bytes) -> Request | Invalid:
     except msgspec.ValidationError:
         return Invalid(InvalidRequest("a call is a JSON object"))
     raw_id = None if read.id is UNSET else bytes(read.id)
-    if not _is_compact(body, read) and _repeats_a_member(body):
-        return Invalid(InvalidRequest("a member stands twice"))
+    if not _is_compact(body, read) and (flaw := _flaw_of_members(body)) is not None:
+        return Invalid(InvalidRequest(flaw))
     if raw_id is not None and raw_id[:1] in b"{[tf":
         return Invalid(InvalidRequest("an id is a string, a number or null"))
     problem, method = _method(read)
@@ -135,13 +120,20 @@ def _is_compact(body: bytes, read: _Envelope) -> bool:
     return length == len(body)
 
 
-def _repeats_a_member(body: bytes) -> bool:
-    """Tell whether an object (valid JSON) names a member twice at its top level.
+def _flaw_of_members(body: bytes) -> str | None:
+    """Return what is wrong with the top-level members of an object (valid JSON): one stands twice, or there are too many.
 
     The decoder gives every member's last value; a member whose value in place is another one stands there twice. So no
     value has to be scanned through, however large.
     """
-    values = {name: bytes(raw) for name, raw in _members.decode(body).items()}
+    raws = _members.decode(body)
+    if len(raws) > MOST_MEMBERS:
+        return f"a call of {len(raws)} members; at most {MOST_MEMBERS} are read"
+    return "a member stands twice" if _repeats_a_member(body, raws) else None
+
+
+def _repeats_a_member(body: bytes, raws: dict[str, Raw]) -> bool:
+    values = {name: bytes(raw) for name, raw in raws.items()}
     seen: set[str] = set()
     at = body.index(b"{") + 1
     while key := _KEY.match(body, at):

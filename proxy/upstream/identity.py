@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from middleware.errors import RpcError, shorten
+from middleware.errors import Disconnected, RpcError, shorten
 from middleware.waist import NodeReply
 from proxy.storage.files import write_atomic
 from proxy.upstream.addresses import Address
@@ -83,12 +83,12 @@ def write_pin(path: Path, identity: ChainIdentity) -> None:
 async def _result(ask: Ask, method: str, params: list[Any]) -> Any:
     try:
         return NodeReply(await ask(method, params)).result()
+    except Disconnected as error:
+        raise Unreachable(f"it does not say which chain it serves: {method} was not answered with JSON-RPC") from error
     except RpcError as error:
         raise Unreachable(
             f"it does not say which chain it serves: {method} failed with {shorten(error.message)}"
         ) from error
-    except msgspec.DecodeError as error:
-        raise Unreachable(f"it does not say which chain it serves: {method} was not answered with JSON-RPC") from error
 
 
 def _quantity(value: Any) -> int:

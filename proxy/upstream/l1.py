@@ -139,11 +139,7 @@ class L1:
 
     async def call(self, method: str, *params: Any) -> Any:
         """Return the decoded result of `method`. Raise the node's error as `RpcError`, or `Disconnected`."""
-        reply = await self.forward(Request(method, msgspec.json.encode(params), b"1"))
-        try:
-            return reply.result()
-        except msgspec.DecodeError as error:
-            raise Disconnected(f"the L1 node answered {method} with something that is not JSON-RPC") from error
+        return (await self.forward(Request(method, msgspec.json.encode(params), b"1"))).result()
 
     async def subscribe(self, params: list[Any], deliver: Deliver) -> Unsubscribe:
         """Hand every result of `eth_subscribe` with `params` to `deliver`, as raw JSON; return how to stop.

@@ -33,6 +33,10 @@ class _Push(msgspec.Struct):
     result: msgspec.Raw
 
 
+class _Subscribed(msgspec.Struct):
+    result: str
+
+
 class Pending:
     """One request on the shared socket."""
 
@@ -131,8 +135,8 @@ class Line:
                 pending.answer.set_exception(failure)
 
     def _bind(self, body: bytes, deliver: Deliver) -> None:
-        reply = msgspec.json.decode(body)
-        if isinstance(reply, dict) and isinstance(subscription := reply.get("result"), str):
+        subscription = _subscription_in(body)
+        if subscription is not None:
             self._subscriptions[subscription] = deliver
             for result in self._orphans.pop(subscription, []):
                 deliver(result)
@@ -142,7 +146,7 @@ class Line:
             return
         try:
             push = msgspec.json.decode(frame.incoming.params, type=_Push)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             log.warning("the L1 node sent a notification that is no subscription's")
             return
         if deliver := self._subscriptions.get(push.subscription):
@@ -163,3 +167,10 @@ class Line:
         elif number is None and self.socket is not None:
             self._flooded = True
             self.socket.close()
+
+
+def _subscription_in(body: bytes) -> str | None:
+    try:
+        return msgspec.json.decode(body, type=_Subscribed).result
+    except (msgspec.DecodeError, RecursionError):
+        return None  # an error, or nothing to be bound to: whoever asked reads it himself

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from middleware.errors import Disconnected, RpcError
+from middleware.errors import Disconnected, RpcError, shorten
 from middleware.waist import NodeReply, Request
 from proxy.upstream import polled
 from proxy.upstream.block_tracker import BlockTracker
@@ -160,6 +160,8 @@ class Subscriptions:
             if error.code in _METHOD_MISSING:
                 return False
             raise
+        if not isinstance(number, str):
+            raise Disconnected(f"the L1 node answered eth_subscribe with {shorten(number)}, which is no id")
         subscription.starts()
         subscription.bound = (line, number)
         try:

@@ -189,3 +189,15 @@ def test_answers_are_put_together() -> None:
     assert envelope.success(b'"x"', b"[1]") == b'{"jsonrpc":"2.0","id":"x","result":[1]}'
     assert envelope.joined([b"{}", b"{}"]) == b"[{},{}]"
     assert json.loads(envelope.notification("eth_subscription", {"a": 1}))["params"] == {"a": 1}
+
+
+def test_members_are_bounded() -> None:
+    def body(members: int) -> bytes:
+        return json.dumps(
+            {"jsonrpc": "2.0", "id": 1, "method": "m"} | {f"k{n}": n for n in range(members - 3)}
+        ).encode()
+
+    assert isinstance(envelope.parse(body(1000), 100), Request)
+    refused = envelope.parse(body(1001), 100)
+    assert isinstance(refused, envelope.Invalid)
+    assert "1001 members" in refused.error.message

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,55 @@ async def test_a_large_answer_arrives_whole(kind: str, short_tmp: Path) -> None:
     async with behind(FakeNode(answer), kind, short_tmp) as l1:
         reply = await l1.forward(Request("eth_getLogs", b"[]", b'"me"'))
         assert reply.body == result({"id": "me"}, value)
+
+
+@pytest.fixture
+def usual_recursion() -> Iterator[None]:
+    """Python's own recursion limit, as in the daemon; a library of another test may have raised it."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.usefixtures("usual_recursion")
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_deep_trace_arrives_whole_and_hurts_nobody(kind: str, short_tmp: Path) -> None:
+    """1,024 calls, the EVM's depth, nest 2,048 brackets: more than Python recurses."""
+    trace = b'{"calls":[' * 1024 + b"]}" * 1024
+
+    async def answer(request: dict[str, Any]) -> bytes:
+        deep = request["method"].startswith("debug_")
+        return b'{"jsonrpc":"2.0","id":' + raw_id(request) + b',"result":' + (trace if deep else b'"0x2"') + b"}"
+
+    async with behind(FakeNode(answer), kind, short_tmp) as l1:
+        ask = Request("debug_traceTransaction", b'["0x01"]', b'"me"')
+        reply, send, balance = await asyncio.gather(*(l1.forward(one) for one in (ask, RAW_TRANSACTION, BALANCE)))
+        assert reply.body == b'{"jsonrpc":"2.0","id":"me","result":' + trace + b"}"
+        assert send.result() == balance.result() == "0x2"
+        with pytest.raises(Disconnected, match="not JSON-RPC"):
+            await l1.call("debug_traceTransaction")
+
+
+@pytest.mark.usefixtures("usual_recursion")
+@pytest.mark.parametrize("kind", ["ws", "ipc"])
+async def test_deep_notifications_and_subscription_ids_are_dropped(kind: str, short_tmp: Path) -> None:
+    deep = b"[" * 3000 + b"]" * 3000
+
+    async def answer(request: dict[str, Any]) -> bytes:
+        if request["method"] == "eth_subscribe":
+            return b'{"jsonrpc":"2.0","id":' + raw_id(request) + b',"result":' + deep + b"}"
+        return result(request, "0x2")
+
+    node = FakeNode(answer)
+    async with behind(node, kind, short_tmp) as l1:
+        await l1.call("eth_getBalance")
+        for push in node.pushes:
+            await push(
+                b'{"jsonrpc":"2.0","method":"eth_subscription","params":{"subscription":"0x1","result":%b}}' % deep
+            )
+        assert await l1.call("eth_getBalance") == "0x2"
+        assert node.connections == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
