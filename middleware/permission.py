@@ -101,6 +101,8 @@ class PermissionLink:
             case OriginKind.PLUGIN:
                 return await self._of_plugin(request, context, next)
             case _:
+                if method in EMPTY_FOR_STRANGERS:
+                    return result([])  # libraries call these at their start (EIP-1102)
                 self._check_anonymous(request)
                 return await next(request, context)
         self._check_held(origin, request)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +13,31 @@ from proxy.server.socket import socket_path
 from proxy.storage.directory import DataDirectory, DirectoryInUse
 
 ADMIN_SOCKET = "admin.ipc"
+PATIENCE = 10.0  # seconds for another command to finish, or a daemon to start or stop
+LOOK_AGAIN = 0.1  # the lock belongs to another process: there is no event to wait for
 
 
 async def call_admin(data: Path, method: str, params: dict[str, Any], *, live: bool = False) -> Any:
     """Return the result of an admin method.
 
-    Raises `RpcError` for its error, `ConnectionError` when `live` and no daemon runs, `DirectoryInUse` while a daemon
-    starts or stops on the directory.
+    Waits for another command on the directory, and for a daemon that starts or stops. Raises `RpcError` for the method's
+    error, `ConnectionError` when `live` and no daemon runs, `StorageError` and `OSError` for what cannot be read or written.
     """
-    try:
-        return await call_admin_socket(socket_path(data, ADMIN_SOCKET), method, params)
-    except ConnectionError:
-        if live:
-            raise
-    return await _offline(data, method, params)
+    patience = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return await call_admin_socket(socket_path(data, ADMIN_SOCKET), method, params)
+        except ConnectionRefusedError:
+            if live:
+                raise
+        except (ConnectionResetError, BrokenPipeError) as error:
+            raise RpcError(-32603, "the daemon ended before it answered; look whether it was done") from error
+        try:
+            return await _offline(data, method, params)
+        except DirectoryInUse as error:
+            if time.monotonic() > patience:
+                raise RpcError(-32603, f"{error}; try again in a moment") from error
+        await asyncio.sleep(LOOK_AGAIN)
 
 
 async def _offline(data: Path, method: str, params: dict[str, Any]) -> Any:
@@ -35,10 +48,7 @@ async def _offline(data: Path, method: str, params: dict[str, Any]) -> Any:
     directory = DataDirectory(data)
     if method != "admin_init" and not directory.exists:
         raise RpcError(-32602, f"there is nothing in {data} yet; `l2proxy init --data {data}` makes a keystore there")
-    try:
-        directory.lock()
-    except DirectoryInUse as error:
-        raise RpcError(-32603, f"{error}; it is starting or stopping, try again in a moment") from error
+    directory.lock()
     try:
         ground = open_ground(directory, Config(), lambda _: None)
         handlers = offline_handlers(ground)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -31,8 +33,31 @@ COMMANDS = {
 }
 
 
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """Have a usage error said in one line; only a group called without a command shows its whole help."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        from proxy.cli.session import USAGE, Failure
+
+        said = " ".join(error.format_message().split()).rstrip(".")
+        path = "l2proxy" if error.ctx is None else error.ctx.command_path
+        raise Failure(f"{said[:1].lower()}{said[1:]} (`{path} --help` shows how)", USAGE) from error
+
+
 class LazyGroup(click.Group):
     """A group that imports a command when it is used: `l2proxy --help` loads nothing."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with one_sentence():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with one_sentence():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -66,3 +91,20 @@ def main(arguments: list[str] | None = None) -> Any:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return sys.exit(128 + signal.SIGPIPE)
+    except Exception as error:  # noqa: BLE001 - the last resort of a person at a terminal
+        return sys.exit(_unexpected(error))
+
+
+def _unexpected(error: Exception) -> int:
+    """Say in one sentence what no command foresaw; the whole of it stands behind L2PROXY_TRACEBACK=1."""
+    if os.environ.get("L2PROXY_TRACEBACK"):
+        raise error
+    from proxy.cli.session import FAILED, because, printable
+
+    if isinstance(error, OSError):
+        said = f"{error.filename or 'the output'} cannot be read or written: {because(error)}"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be written will not be at exit either
+    else:
+        said = f"{type(error).__name__}: {error}; L2PROXY_TRACEBACK=1 shows where, please report that"
+    click.echo(printable(f"l2proxy: {said}"), err=True)
+    return FAILED

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import click
 
-from proxy.cli.session import Failure, Session, printable, session_options
+from proxy.cli.session import Failure, Session, because, printable, session_options
 
 
 @click.group()
@@ -113,5 +112,7 @@ def _json(source: str) -> Any:
     try:
         with click.open_file(source, encoding="utf-8") as file:
             return json.load(file)
-    except (OSError, ValueError) as error:
-        raise Failure(f"no JSON can be read from {Path(source).name}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(f"{source} cannot be read: {because(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise Failure(f"{source} holds no JSON: {error}") from error

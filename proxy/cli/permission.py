@@ -27,7 +27,7 @@ def list_(session: Session) -> None:
 @click.option(
     "--allow-plugin", "plugins", multiple=True, type=PluginScope(), help="ID alone: its state and all actions."
 )
-@click.option("--accounts", type=click.IntRange(min=0), default=0, help="Let it use the first N accounts.")
+@click.option("--accounts", type=click.IntRange(0, 10_000), default=0, help="Let it use the first N accounts.")
 @session_options
 def grant(session: Session, origin: str, plugins: tuple[dict[str, Any], ...], accounts: int) -> None:
     """Grant without being asked: ORIGIN is a page, `socket`, or token:NAME.

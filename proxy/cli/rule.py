@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import click
 
-from proxy.cli.session import Failure, Session, session_options, table
+from proxy.cli.session import Failure, Session, because, session_options, table
+
+_QUESTION = re.compile(r"[0-9a-f]{8}")
 
 
 @click.group()
@@ -25,7 +28,7 @@ def attest(session: Session, file: str) -> None:
     A copy is kept; a change of the file changes nothing until you attest it again.
     """
     answer = session.call("admin_ruleAttest", {"text": _text(file)})
-    session.show(answer, lambda done: f"{len(done['rules'])} rules are in force ({done['digest']})")
+    session.show(answer, _attested)
 
 
 @rule.command("list")
@@ -43,11 +46,10 @@ def test(session: Session, question: str) -> None:
 
     An example: {"origin": "plugin:paychan", "kind": "deposit", "method": "deposit", "asset": "ETH", "value": "1000"}
     """
-    if question == "-" or "/" in question or Path(question).is_file():
-        params: dict[str, Any] = {"question": _example(question)}
-        answer = session.call("admin_ruleTest", params)
-    else:
+    if _QUESTION.fullmatch(question) and not Path(question).exists():
         answer = session.call("admin_ruleTest", {"id": question}, live=True)
+    else:
+        answer = session.call("admin_ruleTest", {"question": _example(question)})
     session.show(answer, _verdict)
 
 
@@ -63,21 +65,27 @@ def _rows(state: dict[str, Any]) -> Any:
     return table(["ID", "Decision", "When"], rows, "no rules are in force; every question is yours")
 
 
+def _attested(done: dict[str, Any]) -> str:
+    count = len(done["rules"])
+    return f"{count} rule{' is' if count == 1 else 's are'} in force ({done['digest']})"
+
+
 def _verdict(verdict: dict[str, Any]) -> str:
     by = "" if verdict["rule"] is None else f" by rule {verdict['rule']['id']}"
     return f"{verdict['decision']}{by}: {verdict['why']}"
 
 
-def _text(source: str) -> str:
+def _text(source: str, what: str = "rules") -> str:
     try:
         with click.open_file(source, encoding="utf-8") as file:
             return str(file.read())
     except (OSError, UnicodeDecodeError) as error:
-        raise Failure(f"the rules cannot be read from {source}: {error}") from error
+        raise Failure(f"the {what} cannot be read from {source}: {because(error)}") from error
 
 
 def _example(source: str) -> Any:
+    text = _text(source, "example question")
     try:
-        return json.loads(_text(source))
-    except ValueError as error:
-        raise Failure(f"{source} holds no JSON: {error}") from error
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Failure(f"the example question in {source} is no JSON: {error}") from error

@@ -23,8 +23,10 @@ from rich.table import Table
 
 from middleware.errors import RpcError
 from proxy.config import default_data_directory
+from proxy.storage import StorageError
 
 FAILED, USAGE, REFUSED, NO_DAEMON = 1, 2, 3, 4
+UNCUT = 10_000  # columns of a table that no terminal shows: every row stays one line
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -37,8 +39,8 @@ class Failure(click.ClickException):
         self.exit_code = code  # type: ignore[misc]  # click declares it on the class and reads it on the instance
 
     def show(self, file: Any = None) -> None:
-        """Print the sentence."""
-        click.echo(f"l2proxy: {self.format_message()}", err=True, file=file)
+        """Print the sentence, with what a terminal might obey escaped: it may quote foreign text."""
+        click.echo(printable(f"l2proxy: {self.format_message()}"), err=True, file=file)
 
 
 class NoDaemon(Failure):
@@ -68,6 +70,11 @@ class Session:
             raise Failure(error.message, REFUSED if error.code in (4001, 4100) else FAILED) from error
         except ConnectionError as error:
             raise NoDaemon(self.data) from error
+        except StorageError as error:
+            raise Failure(str(error)) from error
+        except OSError as error:
+            where = error.filename or self.data
+            raise Failure(f"the data directory {self.data} cannot be used: {where}: {because(error)}") from error
 
     def show(self, value: Any, human: Callable[[Any], Any] | None = None) -> None:
         """Print `value` as JSON for programs, or what `human` makes of it (a rich renderable or text) for people."""
@@ -77,15 +84,18 @@ class Session:
         shown = human(value)
         if isinstance(shown, str):
             click.echo(shown)
-        else:
-            Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty()).print(shown)
+        elif sys.stdout is not None:
+            terminal = sys.stdout.isatty()
+            Console(file=sys.stdout, width=None if terminal else UNCUT).print(shown)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> Any:
     """Return a table for people, or the sentence `empty` when there are no rows. Cells are plain text, never markup."""
     if not rows:
         return empty
-    shown = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    shown = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
+    for column in columns:
+        shown.add_column(column, overflow="fold")  # an address or an id is never cut
     for row in rows:
         shown.add_row(*(escape(printable(str(cell))) for cell in row))
     return shown
@@ -94,6 +104,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> 
 def printable(text: str) -> str:
     """Return `text` with every character a terminal might obey (C0, C1, bidi controls) escaped (hardening.md 19)."""
     return "".join(c if c.isprintable() or c == " " else f"\\u{ord(c):04x}" for c in text)
+
+
+def because(error: OSError | UnicodeDecodeError) -> str:
+    """Return what went wrong with a file, for a sentence that names it already."""
+    return "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
 
 
 def session_options(command: Command) -> Command:
@@ -120,7 +135,7 @@ def read_secret(source: str, what: str) -> str:
     try:
         text = sys.stdin.readline() if source == "-" else Path(source).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Failure(f"the {what} cannot be read from {source}: {error}") from error
+        raise Failure(f"the {what} cannot be read from {source}: {because(error)}") from error
     secret = text.strip("\r\n")
     if not secret.strip():
         raise Failure(f"the {what} file {source} is empty")

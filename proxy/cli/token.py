@@ -21,9 +21,11 @@ def token() -> None:
 @click.option(
     "--allow-plugin", "plugins", multiple=True, type=PluginScope(), help="ID alone: its state and all actions."
 )
-@click.option("--accounts", type=click.IntRange(min=0), default=0, help="Let it use the first N accounts.")
+@click.option("--accounts", type=click.IntRange(0, 10_000), default=0, help="Let it use the first N accounts.")
 @click.option("--origin", help="The one page that may use it; without, programs that send no Origin.")
-@click.option("--expires", type=click.IntRange(min=1), metavar="SECONDS", help="Let it end after this many seconds.")
+@click.option(
+    "--expires", type=click.IntRange(1, 10**10), metavar="SECONDS", help="Let it end after this many seconds."
+)
 @session_options
 def new(
     session: Session,

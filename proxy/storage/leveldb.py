@@ -23,11 +23,11 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._db = plyvel.DB(str(path), create_if_missing=True)
-        except plyvel.Error as error:
-            raise StorageError(f"the database {path} cannot be opened: {error}") from error
+        except (plyvel.Error, OSError) as error:
+            raise StorageError(f"the database {path} cannot be opened: {_said(error)}") from error
 
     def space(self, name: str) -> Space:
         """Return the part of the database named `name`; names hold no NUL."""
@@ -54,14 +54,14 @@ class Database:
                     else:
                         target.put(key, value)
         except plyvel.Error as error:
-            raise StorageError(f"writing to {self.path} failed: {error}") from error
+            raise StorageError(f"writing to {self.path} failed: {_said(error)}") from error
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of a full key."""
         try:
             value: bytes | None = self._db.get(key)
         except plyvel.Error as error:
-            raise StorageError(f"reading from {self.path} failed: {error}") from error
+            raise StorageError(f"reading from {self.path} failed: {_said(error)}") from error
         return value
 
     def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
@@ -69,7 +69,7 @@ class Database:
         try:
             yield from self._db.iterator(start=start, stop=stop, include_stop=False, reverse=reverse)
         except plyvel.Error as error:
-            raise StorageError(f"reading from {self.path} failed: {error}") from error
+            raise StorageError(f"reading from {self.path} failed: {_said(error)}") from error
 
     def close(self) -> None:
         """Close the database; nothing can be read or written afterwards."""
@@ -140,6 +140,18 @@ class Space:
             if limit is not None and count >= limit:
                 return
             yield key[cut:], value
+
+
+def _said(error: Exception) -> str:
+    """Return LevelDB's own words, which plyvel hands on as the text of a bytes object, and what to do about them."""
+    text = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+    if text.startswith(("b'", 'b"')):
+        text = text[2:-1]
+    if "No space left" in text:
+        return f"{text}; make room on the disk and try again"
+    if "Corruption" in text or "Invalid argument" in text:
+        return f"{text}; it is damaged and was left as it is: put back a copy from before"
+    return text
 
 
 def _after(prefix: bytes) -> bytes:

@@ -98,9 +98,10 @@ async def test_a_stranger_may_shake_hands(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["eth_accounts", "l2_actions", "l2_plugins"])
-async def test_a_stranger_finds_nothing(method: str) -> None:
+@pytest.mark.parametrize("origin", [STRANGER, ANONYMOUS], ids=str)
+async def test_who_holds_nothing_finds_nothing(method: str, origin: Origin) -> None:
     door = Door()
-    assert await door.call(STRANGER, method) == []
+    assert await door.call(origin, method) == []
     assert door.reached == []
     assert door.owner.asked == []
 
@@ -174,14 +175,11 @@ async def test_reading_the_chain_needs_no_permission(origin: Origin, method: str
 @pytest.mark.parametrize(
     "method",
     [
-        "eth_accounts",
         "eth_requestAccounts",
         "eth_sendTransaction",
         "personal_sign",
         "wallet_getPermissions",
         "wallet_requestPermissions",
-        "l2_actions",
-        "l2_plugins",
         "l2_getState",
         "l2_invoke",
         "l2_addPlugin",

@@ -1,0 +1,163 @@
+"""What every command owes the owner: one sentence for whatever goes wrong, and nothing cut or obeyed on a terminal."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from proxy.cli import cli
+from proxy.cli.session import Session, printable, table
+from proxy.storage.directory import DataDirectory
+
+ADDRESS = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
+
+
+def fails(code: int, *arguments: str | Path, text: str = "") -> str:
+    """Return the one line of standard error of a command that must fail with `code`."""
+    done = CliRunner().invoke(cli, [str(argument) for argument in arguments], input=text, env={"L2PROXY_DATA": None})
+    assert done.exit_code == code, (done.stdout, done.stderr, done.exception)
+    assert isinstance(done.exception, SystemExit)
+    [line] = done.stderr.splitlines()
+    assert line.startswith("l2proxy: ")
+    return line
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data directory that somebody used."""
+    directory = DataDirectory(tmp_path / "data")
+    directory.lock()
+    directory.owner_database.space("tokens").write({b"x": b"{}"}, delete=[])
+    directory.owner_database.space("tokens").write(delete=[b"x"])
+    directory.chain_database.space("budgets").write({b"latest": b"1"})
+    directory.release()
+    return directory.path
+
+
+@pytest.mark.parametrize("database", ["owner.db", "chain.db"])
+@pytest.mark.parametrize("command", [("token", "list"), ("site", "connect", "https://a.example"), ("audit", "verify")])
+@pytest.mark.parametrize("broken", ["CURRENT", "MANIFEST-*"])
+def test_a_damaged_database_is_one_sentence(data: Path, database: str, broken: str, command: Sequence[str]) -> None:
+    [file] = (data / database).glob(broken)
+    file.write_bytes(b"torn\xff")
+    said = fails(1, *command, "--data", data)
+    assert str(data / database) in said
+    assert "damaged" in said
+    assert "b'" not in said
+    assert file.read_bytes() == b"torn\xff", "what is damaged is left as it is"
+
+
+def test_a_daemon_on_a_damaged_database_is_one_sentence(data: Path) -> None:
+    [file] = (data / "owner.db").glob("MANIFEST-*")
+    file.write_bytes(b"")
+    assert "damaged" in fails(1, "token", "list", "--data", data)
+
+
+def test_a_file_where_a_database_belongs_is_one_sentence(tmp_path: Path, data: Path) -> None:
+    (data / "owner.db").rename(tmp_path / "away")
+    (data / "owner.db").touch()
+    assert "owner.db cannot be opened" in fails(1, "token", "list", "--data", data)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nonsense"], "no such command 'nonsense'"),
+        (["token", "nw"], "Did you mean 'new'?"),
+        (["token", "new"], "missing argument 'NAME'"),
+        (["status", "--foo"], "no such option '--foo'"),
+        (["status", "extra"], "unexpected extra argument"),
+        (["completion", "pwsh"], "'bash', 'zsh', 'fish'"),
+        (["token", "new", "x", "--expires", "9" * 30], "--expires"),
+        (["permission", "grant", "socket", "--accounts", "-1"], "--accounts"),
+        (["token", "list", "--data", __file__], "--data"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(arguments: list[str], says: str) -> None:
+    said = fails(2, *arguments)
+    assert says in said
+    assert "--help" in said
+
+
+@pytest.mark.parametrize("named", ["/nowhere", ".", "binary", "loop"])
+def test_an_unreadable_file_is_one_sentence(
+    data: Path, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    (tmp_path / "loop").symlink_to("loop")
+    for command in (["rule", "attest"], ["rule", "test"], ["approval", "approve", "deadbeef", "--only"]):
+        said = fails(1, *command, named, "--data", data)
+        assert "cannot be read" in said
+        assert "Errno" not in said
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"origin": "socket"}', "[" * 100_000])
+def test_an_example_that_is_no_question_is_one_sentence(data: Path, text: str) -> None:
+    fails(1, "rule", "test", "-", "--data", data, text=text)
+
+
+def test_what_the_owner_typed_is_never_obeyed_by_the_terminal(data: Path) -> None:
+    said = fails(1, "token", "revoke", "\x1b[31mred\u202e\r", "--data", data)
+    assert printable(said) == said
+
+
+def test_commands_at_once_wait_for_each_other(data: Path) -> None:
+    held = DataDirectory(data)
+    held.lock()
+    threading.Timer(0.3, held.release).start()
+    done = CliRunner().invoke(cli, ["token", "list", "--data", str(data)])
+    assert (done.exit_code, done.output) == (0, "there are no tokens\n")
+
+
+@pytest.mark.parametrize("width", [20, 40])
+def test_a_table_cuts_no_address(width: int) -> None:
+    console = Console(width=width)
+    with console.capture() as shown:
+        console.print(table(["address", "path"], [[ADDRESS, "m/44'/60'/0'/0/0"]], ""))
+    columns = [line.split("  ")[0].strip() for line in shown.get().splitlines()[1:]]
+    assert "…" not in shown.get()
+    assert ADDRESS.startswith("".join(columns)[:40])
+
+
+def test_without_a_terminal_a_row_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Session(Path("/"), json=False).show([], lambda _: table(["a", "b"], [[ADDRESS * 4, ADDRESS * 4]], ""))
+    assert f"{ADDRESS * 4}  {ADDRESS * 4}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("stdout", "code", "says"), [("/dev/full", 1, "l2proxy: the output cannot be"), ("closed", 0, "")]
+)
+def test_an_output_that_takes_nothing_is_one_sentence(data: Path, stdout: str, code: int, says: str) -> None:
+    redirect = ">&-" if stdout == "closed" else f">{stdout}"
+    done = subprocess.run(  # the shell only redirects: everything else are its positional arguments
+        [
+            "/bin/sh",
+            "-c",
+            f'exec "$@" {redirect}',
+            "sh",
+            sys.executable,
+            "-m",
+            "proxy",
+            "token",
+            "list",
+            "--data",
+            data,
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ,
+    )
+    assert done.returncode == code
+    assert len(done.stderr.splitlines()) == (1 if says else 0)
+    assert done.stderr.startswith(says)
