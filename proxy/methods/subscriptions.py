@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from middleware.delivery import after_answer
 from middleware.errors import InvalidParams, LimitExceeded, RpcError, Unauthorized, Unsupported
 from middleware.waist import Connection, Context, Handler, Origin, OriginKind
 from proxy.methods.subscription import Subscription, read_layer2, teaches_nothing
@@ -74,7 +75,7 @@ class Subscriptions:
         except BaseException:
             self._end(subscription)
             raise
-        self._release_after_answer(subscription)
+        after_answer(subscription.release)
         return subscription.id
 
     async def unsubscribe(self, params: Any, context: Context) -> bool:
@@ -137,15 +138,6 @@ class Subscriptions:
         for subscription_id in self._of.pop(connection, set()):
             if subscription := self._all.get(subscription_id):
                 self._end(subscription)
-
-    @staticmethod
-    def _release_after_answer(subscription: Subscription) -> None:
-        """Let pushes go once the task that answers this call has handed the answer to the connection."""
-        task = asyncio.current_task()
-        if task is None:
-            subscription.release()
-        else:
-            task.add_done_callback(lambda _: subscription.release())
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine)

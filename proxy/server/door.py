@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
+from middleware.delivery import one_message
 from middleware.errors import InternalError, LimitExceeded, RpcError
 from middleware.waist import Answer, Context, Request
 from proxy.server import envelope
@@ -67,8 +68,9 @@ class Door:
                 body = envelope.failure(call.id or envelope.NULL, self._too_large())
             return body
 
-        async with asyncio.TaskGroup() as tasks:
-            items = [tasks.create_task(item(call)) for call in batch]
+        with one_message():
+            async with asyncio.TaskGroup() as tasks:
+                items = [tasks.create_task(item(call)) for call in batch]
         bodies = [body for body in (task.result() for task in items) if body is not None]
         return envelope.joined(bodies) if bodies else None
 

@@ -32,7 +32,6 @@ from proxy.server.identity import (
 )
 from proxy.server.listening import bind_loopback
 from proxy.server.peers import Peer, PeerServer
-from proxy.server.presence import Attendance
 from proxy.server.replies import preflight, reply, turned_away
 
 BODY_SECONDS = 30.0  # for a body that has begun
@@ -125,7 +124,7 @@ class DappListener:
     async def _post(self, request: web.BaseRequest, identity: Identity) -> web.Response:
         _check_content(request)
         body = await self._body(request)
-        attendance = Attendance()
+        attendance = _peer(request).attend()
         try:
             answer = await self._door.answer(body, Context(identity.origin, "http", None, attendance))
         finally:

@@ -1,7 +1,9 @@
 """The HTTP connections of a listener: aiohttp's protocol, counted, and without a word of its own to anybody.
 
 aiohttp answers what is no HTTP by itself, in plain text, with its version, and logs a traceback that may hold a token's
-URL. Here such requests get a JSON-RPC body and leave no trace; a connection over the limit is told so and closed.
+URL. Here such requests get a JSON-RPC body and leave no trace; a connection over the limit is told so and closed. A client
+that has said everything (`shutdown(SHUT_WR)`) still gets the answers to its whole requests, within a time: from here it
+looks like one that has gone, so to a question to the owner it counts as gone.
 """
 
 from __future__ import annotations
@@ -11,25 +13,33 @@ import logging
 import secrets
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
 
 from middleware.errors import InternalError, InvalidRequest, LimitExceeded, RpcError
 from middleware.waist import Origin
 from proxy.server import envelope
 from proxy.server.connections import Connection, Connections
+from proxy.server.presence import Attendance
 from proxy.server.replies import turned_away
 
 logger = logging.getLogger("l2proxy.door")
+
+HALF_CLOSED_SECONDS = 30.0  # for the answers to a client that sends no more; an upstream call takes no longer
 
 
 class Peer(web.RequestHandler):
     """One HTTP connection."""
 
-    __slots__ = ("_connections", "counted")
+    __slots__ = ("_attendance", "_connections", "_ending", "_in_flight", "counted")
 
     def __init__(self, server: web.Server, connections: Connections, **settings: Any) -> None:
         super().__init__(server, **settings)
         self._connections = connections
+        self._in_flight: StreamReader | None = None
+        self._attendance: Attendance | None = None
+        self._ending: asyncio.TimerHandle | None = None
         self.counted: Connection | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -45,7 +55,52 @@ class Peer(web.RequestHandler):
         """End."""
         if self.counted is not None:
             self.counted.close()
+        if self._ending is not None:
+            self._ending.cancel()
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's own contract; aiohttp always closes
+        """Take note that the client sends no more; keep the connection while a whole request waits for its answer."""
+        waiting = [body for _, body in self._messages]
+        if self._in_flight is not None:
+            waiting.append(self._in_flight)
+        is_websocket = self._payload_parser is not None
+        if is_websocket or not waiting or not all(body.is_eof() for body in waiting):
+            return False
+        self._ending = asyncio.get_running_loop().call_later(HALF_CLOSED_SECONDS, self._give_up)
+        if self._attendance is not None:
+            self._attendance.leave()
+        self._close_after_last()
+        return True
+
+    def begins(self, body: StreamReader) -> None:
+        """Learn that the next request is being handled."""
+        self._in_flight = body
+        self._close_after_last()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer."""
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self._in_flight = None
+
+    def attend(self) -> Attendance:
+        """Return the presence of the one who asks the request being handled."""
+        self._attendance = Attendance()
+        if self._ending is not None:
+            self._attendance.leave()
+        return self._attendance
+
+    def _close_after_last(self) -> None:
+        if self._ending is not None and not self._messages:
+            self.close()
+
+    def _give_up(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
 
     def belongs_to(self, origin: Origin) -> None:
         """Count this connection for `origin`. Raise -32005 when it has too many."""
@@ -79,13 +134,24 @@ class PeerServer(web.Server):
     """aiohttp's low-level server, making `Peer`s."""
 
     def __init__(self, handler: Any, connections: Connections, **settings: Any) -> None:
-        super().__init__(handler, handler_cancellation=True)
+        super().__init__(handler, request_factory=_begun, handler_cancellation=True)
         self._peer_settings = settings
         self._counted = connections
 
     def __call__(self) -> Peer:
         """Return the protocol of a new connection."""
         return Peer(self, self._counted, loop=asyncio.get_running_loop(), **self._peer_settings)
+
+
+def _begun(
+    message: RawRequestMessage,
+    body: StreamReader,
+    peer: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    cast(Peer, peer).begins(body)
+    return web.BaseRequest(message, body, peer, writer, task, asyncio.get_running_loop())
 
 
 def _malformed(message: str) -> tuple[int, str]:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from middleware.delivery import after_answer
 from middleware.errors import InvalidParams
 from middleware.waist import ANONYMOUS, Answer, Context, NodeReply, Request, result
 from proxy.server.door import Door
@@ -121,3 +122,30 @@ def test_every_call_of_a_batch_has_exactly_one_answer(calls: list[Any]) -> None:
     quiet = [c for c in calls if isinstance(c, dict) and "jsonrpc" in c and "id" not in c]
     expected = len(calls) - len(quiet)
     assert (answer is None and expected == 0) or (answer is not None and len(json.loads(answer)) == expected)
+
+
+async def test_what_waits_for_the_answer_of_a_batch_waits_for_all_of_it() -> None:
+    told: list[str] = []
+    subscribed, gate = asyncio.Event(), asyncio.Event()
+
+    async def answering(request: Request, _: Context) -> Answer:
+        if request.method == "eth_subscribe":
+            after_answer(lambda: told.append("push"))
+            subscribed.set()
+        else:
+            await gate.wait()
+        return result("0x1")
+
+    async def message() -> None:
+        body = b'[{"jsonrpc":"2.0","id":1,"method":"eth_subscribe"},{"jsonrpc":"2.0","id":2,"method":"eth_call"}]'
+        assert await Door(answering).answer(body, CONTEXT) is not None
+        told.append("answer")
+
+    answered = asyncio.create_task(message())
+    await subscribed.wait()
+    await asyncio.sleep(0)  # the task of the one call ends
+    await asyncio.sleep(0)
+    gate.set()
+    await answered
+    await asyncio.sleep(0)  # what was waiting is called
+    assert told == ["answer", "push"]

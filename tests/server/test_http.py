@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from middleware.waist import Presence
+from proxy.server import peers
 from proxy.server.connections import Connections
 from proxy.server.http import DappListener
 from tests.server.conftest import (
@@ -163,19 +164,59 @@ async def test_identity_is_established_anew_for_every_request_of_a_connection(li
     assert results == ["token:free", PAGE, "anonymous"]
 
 
-async def test_an_asker_that_goes_away_is_noticed(listener: DappListener, echo: Echo) -> None:
+async def test_an_asker_that_goes_away_is_noticed(
+    listener: DappListener, echo: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "HALF_CLOSED_SECONDS", 0.2)
     body = CALL.replace(b"who", b"wait")
     _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     writer.write(head(listener.port, JSON, size=len(body)) + body)
     async with asyncio.timeout(5):
         await echo.waiting.wait()
-        presence = echo.seen[0][1].presence
-        assert presence is not None
+        presence = presence_of(echo)
         assert presence.here
         writer.close()
         await presence.gone()
         await echo.cancelled.wait()
     assert not presence.here
+
+
+async def test_a_client_that_has_said_everything_gets_its_answers(listener: DappListener) -> None:
+    one = head(listener.port, JSON, size=len(CALL)) + CALL
+    for requests in (1, 3):
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(one * requests)
+        writer.write_eof()
+        async with asyncio.timeout(5):
+            for _ in range(requests):
+                assert (await read_answer(reader)).json["result"] == "anonymous"
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_it_counts_as_gone_while_its_answer_is_made(listener: DappListener, echo: Echo) -> None:
+    body = CALL.replace(b"who", b"wait")
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.write(head(listener.port, JSON, size=len(body)) + body)
+    async with asyncio.timeout(5):
+        await echo.waiting.wait()
+        writer.write_eof()
+        await presence_of(echo).gone()
+        echo.release.set()
+        assert (await read_answer(reader)).json["result"] == "anonymous"
+        assert await reader.read() == b""
+    writer.close()
+
+
+@pytest.mark.parametrize("cut", [5, 60])
+async def test_half_a_request_and_no_more_is_nothing(listener: DappListener, echo: Echo, cut: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.write((head(listener.port, JSON, size=len(CALL)) + CALL)[:-cut])
+    writer.write_eof()
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    writer.close()
+    assert echo.seen == []
 
 
 def presence_of(echo: Echo) -> Presence:
