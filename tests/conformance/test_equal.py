@@ -6,6 +6,7 @@ differently the second time says nothing and is left out; how many that are is b
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -42,7 +43,16 @@ async def asked(request: pytest.FixtureRequest, anvil: Anvil, short_tmp: Path) -
     async with pair(anvil, request.param, short_tmp) as running:
         for exchange in CHANGES:
             await running.direct(exchange.raw)
+        await until_mined(running)
         yield running
+
+
+async def until_mined(pair: Pair) -> None:
+    """Wait until the node has put into blocks what it took: it answers a send before it mines."""
+    status = b'{"jsonrpc":"2.0","id":1,"method":"txpool_status","params":[]}'
+    async with asyncio.timeout(30):
+        while json.loads(await pair.direct(status))["result"]["pending"] != "0x0":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # the node is another process, and says nothing when it is done
 
 
 class Comparison:

@@ -77,19 +77,20 @@ async def test_a_power_cut_between_any_two_steps(short_tmp: Path) -> None:
     async with journey_in(short_tmp, payments=10) as journey:
 
         async def cut(after: str) -> None:
-            await journey.restart_daemons()
             cuts.append(after)
+            await journey.restart_daemons()
 
         await walk(journey, cut)
     assert cuts == [name for name, _ in journey.steps][2:]
 
 
-async def test_a_power_cut_between_any_two_steps_on_a_real_node(anvil: Anvil, short_tmp: Path) -> None:
+async def test_power_cuts_on_a_real_node(anvil: Anvil, short_tmp: Path) -> None:
     async with journey_in(short_tmp, l1=anvil.ipc, payments=10) as journey:
 
-        async def cut(_: str) -> None:
-            await journey.alice.kill()
-            await journey.alice.start()
+        async def cut(after: str) -> None:
+            if after in ("funds", "deposit", "withdraw"):
+                await journey.alice.kill()
+                await journey.alice.start()
 
         await walk(journey, cut)
 
