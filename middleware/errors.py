@@ -22,6 +22,7 @@ A plain `RpcError` carries the L1 node's own code, message and data.
 
 from __future__ import annotations
 
+from asyncio import Future
 from typing import Any
 
 
@@ -145,9 +146,13 @@ class PluginFailed(RpcError):
 
 
 class PluginTimeout(RpcError):
-    """-32011: the plugin did not answer in time; whether it acted is unknown."""
+    """-32011: the plugin did not answer in time; whether it acted is unknown.
 
-    def __init__(self, plugin: str, seconds: float) -> None:
+    `late`: what it still answers, for the record under an idempotency key: a JSON value, or an `RpcError` as a value.
+    """
+
+    def __init__(self, plugin: str, seconds: float, late: Future[Any] | None = None) -> None:
+        self.late = late
         super().__init__(
             -32011, f"{plugin} did not answer within {seconds:g} s", {"plugin": plugin, "outcome": "unknown"}
         )

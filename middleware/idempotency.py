@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
-from middleware.errors import InvalidParams, PluginUnavailable, RpcError
+from middleware.errors import InvalidParams, PluginTimeout, PluginUnavailable, RpcError
 from middleware.invocation import METHOD, Actions, Invocation, never_asked, read_checked
 from middleware.presence import SharedPresence
 from middleware.questions import digest_of
-from middleware.waist import Answer, Context, Next, NodeReply, Origin, Request, Result
+from middleware.waist import Answer, Context, Next, NodeReply, Origin, Request, Result, result
+
+
+_SILENT = frozenset({-32011, -32012})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +85,13 @@ class IdempotencyLink:
             self._records.check_room(context.origin)
         else:
             _same(recorded.digest, digest, invocation.key)
-            if isinstance(recorded.answer, RpcError):
-                raise recorded.answer
-            if recorded.answer is not None:
-                return recorded.answer
-            spec = self._actions.action_spec(invocation.plugin, invocation.action)
-            if spec is None or not spec.idempotent:
-                raise PluginUnavailable(
-                    invocation.plugin, "was asked under this key before, and what came of it is not known", "unknown"
-                )
+            if not (_unknown(recorded.answer) and self._is_idempotent(invocation)):
+                return _known(recorded.answer, invocation.plugin)
         return await self._run(slot, digest, request, context, next)
+
+    def _is_idempotent(self, invocation: Invocation) -> bool:
+        spec = self._actions.action_spec(invocation.plugin, invocation.action)
+        return spec is not None and spec.idempotent
 
     async def _run(
         self,
@@ -141,16 +142,40 @@ class RecordingLink:
                 self._records.forget(context.origin, invocation)
             else:
                 self._records.finish(context.origin, invocation, digest, error)
+                if isinstance(error, PluginTimeout) and error.late is not None:
+                    error.late.add_done_callback(partial(self._late, context.origin, invocation, digest))
             raise
         if isinstance(answer, NodeReply):
             raise TypeError("l2_invoke is answered by the proxy itself")
         self._records.finish(context.origin, invocation, digest, answer)
         return answer
 
+    def _late(self, origin: Origin, invocation: Invocation, digest: str, late: asyncio.Future[Any]) -> None:
+        """Write what the plugin answered after its caller had given up (hardening.md 15)."""
+        if late.cancelled():
+            return  # the daemon ends: unknown it stays
+        answer = late.result()
+        self._records.finish(origin, invocation, digest, answer if isinstance(answer, RpcError) else result(answer))
+
 
 def params_digest(invocation: Invocation) -> str:
     """Return what must be equal under one idempotency key."""
     return digest_of([invocation.plugin, invocation.action, invocation.params])
+
+
+def _unknown(answer: Result | RpcError | None) -> bool:
+    """Tell whether the plugin was asked and what came of it is not known: a crash, of it or of us, or its silence."""
+    if isinstance(answer, RpcError):
+        return isinstance(answer.data, dict) and answer.data.get("outcome") == "unknown" and answer.code in _SILENT
+    return answer is None
+
+
+def _known(answer: Result | RpcError | None, plugin: str) -> Result:
+    if answer is None:
+        raise PluginUnavailable(plugin, "was asked under this key before, and what came of it is not known", "unknown")
+    if isinstance(answer, RpcError):
+        raise answer
+    return answer
 
 
 def _same(known: str, asked: str, key: str) -> None:

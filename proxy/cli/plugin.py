@@ -115,7 +115,9 @@ def set_owner(session: Session, id: str, address: str) -> None:  # noqa: A002
 @plugin.command()
 @click.argument("id")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what it says from now on.")
-@click.option("--lines", "-n", type=click.IntRange(1, 10_000), default=200, show_default=True)
+@click.option(
+    "--lines", "-n", type=click.IntRange(1, 10_000), default=200, show_default=True, help="How many, the newest."
+)
 @session_options
 def logs(session: Session, id: str, follow: bool, lines: int) -> None:  # noqa: A002
     """Show what a plugin said."""

@@ -104,6 +104,48 @@ async def test_the_unknown_is_asked_again_only_where_declared() -> None:
     assert plugin.asked == 1
 
 
+@pytest.mark.parametrize("error", [PluginTimeout("paychan", 60), PluginUnavailable("paychan", "crashed", "unknown")])
+async def test_a_silent_plugin_is_asked_again_only_where_declared(error: RpcError) -> None:
+    records, plugin, actions = Records(), Plugin(), Actions()
+    records.known["k"] = Recorded(params_digest(CALL), error)
+    with pytest.raises(type(error)):
+        await IdempotencyLink(records, actions)(request(), Context(SOCKET), plugin)
+    actions.idempotent = True
+    await IdempotencyLink(records, actions)(request(), Context(SOCKET), plugin)
+    assert plugin.asked == 1
+
+
+async def test_a_plugins_own_error_is_an_answer_even_where_it_may_be_asked_twice() -> None:
+    records, plugin, actions = Records(), Plugin(), Actions()
+    actions.idempotent = True
+    records.known["k"] = Recorded(params_digest(CALL), PluginFailed("paychan", 1, "no", {"outcome": "unknown"}))
+    with pytest.raises(PluginFailed):
+        await IdempotencyLink(records, actions)(request(), Context(SOCKET), plugin)
+    assert plugin.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("late", "written"), [({"nonce": "0x1"}, 'finish {"nonce":"0x1"}'), (PluginFailed("p", 1, "no"), "finish -32010")]
+)
+async def test_a_late_answer_replaces_the_unknown(late: Any, written: str) -> None:
+    records, answer = Records(), asyncio.get_running_loop().create_future()
+    with pytest.raises(PluginTimeout):
+        await RecordingLink(records)(request(), Context(SOCKET), Plugin(PluginTimeout("paychan", 60, answer)))
+    assert records.steps == ["begin", "finish -32011"]
+    answer.set_result(late)
+    await asyncio.sleep(0)  # the callback's turn on the loop
+    assert records.steps == ["begin", "finish -32011", written]
+
+
+async def test_what_stays_unanswered_stays_unknown() -> None:
+    records, answer = Records(), asyncio.get_running_loop().create_future()
+    with pytest.raises(PluginTimeout):
+        await RecordingLink(records)(request(), Context(SOCKET), Plugin(PluginTimeout("paychan", 60, answer)))
+    answer.cancel()
+    await asyncio.sleep(0)
+    assert records.steps == ["begin", "finish -32011"]
+
+
 async def test_no_room_is_no_call() -> None:
     records, plugin = Records(), Plugin()
     records.full = True
