@@ -19,7 +19,6 @@ from middleware.presence import SharedPresence
 from middleware.questions import digest_of
 from middleware.waist import Answer, Context, Next, NodeReply, Origin, Request, Result, result
 
-
 _SILENT = frozenset({-32011, -32012})
 
 
