@@ -53,7 +53,7 @@ class L1:
         self._pin = pin
         self._notice = notice
         self._identity: ChainIdentity | None = None
-        self._lost = False
+        self._lost: type[NodeFailure] | None = None  # what the owner was told last
         self.nodes = [Node(parse(url), response_limit, self._admit) for url in urls]
         self._following = Following(self._line, self.call, self._confirm, self._revive, self._poll_seconds)
         self.blocks: BlockTracker = self._following.blocks
@@ -208,10 +208,10 @@ class L1:
         if not reasons:
             return Disconnected("no L1 node is configured; name one with --l1 or under [l1] urls")
         wrong = [reason for reason in reasons if isinstance(reason, WrongChain)]
-        message = str(wrong[0]) if wrong else f"no L1 node can be asked: {'; '.join(map(str, reasons))}"
-        if not self._lost and self._identity is not None:
-            self._lost = True
-            self._notice(message)
+        message = str(wrong[0]) if wrong else f"no L1 node can be asked: {'; '.join(dict.fromkeys(map(str, reasons)))}"
+        if self._identity is not None and (self._lost is None or (wrong and self._lost is not WrongChain)):
+            self._lost = WrongChain if wrong else Unreachable
+            self._notice(f"l2proxy: {message}")
         return Disconnected(message)
 
     def _admit(self, found: ChainIdentity) -> None:
@@ -232,9 +232,9 @@ class L1:
         return working[0] if working else self.identity
 
     def _found(self) -> None:
-        if self._lost:
-            self._lost = False
-            self._notice("the L1 node answers again")
+        if self._lost is not None:
+            self._lost = None
+            self._notice("l2proxy: the L1 node answers again")
 
 
 def _unknown(method: str) -> str:

@@ -428,19 +428,25 @@ async def test_a_second_node_of_another_chain_is_passed_over(short_tmp: Path) ->
 
 
 async def test_another_chain_at_the_same_http_address_is_noticed_before_anything_is_asked() -> None:
+    said: list[str] = []
     async with FakeNode().http() as url:
-        l1 = L1([url])
+        l1 = L1([url], notice=said.append)
         await l1.start()
         await l1.forward(BALANCE)
+    with pytest.raises(Disconnected):
+        await l1.forward(BALANCE)
+    assert ["refused the connection" in line or "closed the connection" in line for line in said] == [True]
     other = FakeNode(genesis=OTHER_GENESIS)
-    async with other.http(port=int(url.rpartition(":")[2])):
-        for request in (BALANCE, RAW_TRANSACTION):
-            with pytest.raises(Disconnected):
-                await l1.forward(request)
-        assert l1.trouble is not None
-        assert OTHER_GENESIS in l1.trouble
+    async with other.http(port=int(url.rpartition(":")[2])), asyncio.timeout(10):
+        while OTHER_GENESIS not in (l1.trouble or ""):
+            for request in (BALANCE, RAW_TRANSACTION):
+                with pytest.raises(Disconnected):
+                    await l1.forward(request)
+            await asyncio.sleep(0.02)  # until the node has rested
     await l1.close()
     assert other.methods() == []
+    assert OTHER_GENESIS in said[1]  # the owner hears why, though it was gone before
+    assert len(said) == 2
 
 
 async def test_no_error_shows_the_secrets_of_an_address() -> None:
