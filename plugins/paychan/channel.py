@@ -68,6 +68,7 @@ class PaymentChannel(Plugin):
         logs = {"address": self._desk.gateway, "topics": [None, owner]}
         await self.layer1.watch(WATCH, logs=logs, from_block=info.gateways["main"].since)
         self._desk.spawn(self._look(), "L1 cannot be read")
+        self._desk.spawn(self._take_over(), "the hub could not be asked")
 
     async def stop(self) -> None:
         """End what runs in the background; everything that matters is on disk."""
@@ -156,6 +157,15 @@ class PaymentChannel(Plugin):
         if id == SETTLE_TIMER:
             self._desk.spawn(self._exits.window_over(), "the channel could not be settled")
 
+    async def _take_over(self) -> None:
+        """Go on with a connection that an earlier process of this plugin left open: no `open` comes for that one."""
+        try:
+            await self._desk.link.tell("sync", {})
+        except HubAway:
+            return  # `open` says when it is there
+        if not self._desk.link.connected:
+            await self.on_hub_open()
+
     async def _look(self) -> None:
         """Read L1; where a channel appeared, agree on it with the hub."""
         desk = self._desk
@@ -191,4 +201,5 @@ class PaymentChannel(Plugin):
             except Gap:
                 await self._credits.take_newest(credit)  # it is cumulative: worth all before it, whoever paid that
         except (ValueError, TypeError, AttributeError, RecursionError) as bad:
-            raise ActionError(23, f"latestMessage is no payment of this hub: {bad}") from None
+            why = "it is no JSON object" if isinstance(bad, json.JSONDecodeError) else str(bad)
+            raise ActionError(23, f"latestMessage is no payment of this hub: {why}", spent=False) from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -30,7 +31,8 @@ class Link:
 
     def __init__(self, send: Callable[[str], Awaitable[None]]) -> None:
         self._send = send
-        self._next_id = 0
+        # Not from zero: an answer to an earlier process of this plugin must never be taken for one to this process.
+        self._next_id = secrets.randbits(48)
         self._open: dict[int, asyncio.Future[Any]] = {}
         self.connected = False
 
