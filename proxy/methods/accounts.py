@@ -119,7 +119,10 @@ class Accounts:
         )
         replaces = None if request.nonce is None else self._transactions.held(request.sender, request.nonce)
         has_code = not request.data or request.to is None or await self._has_code(request.to)
-        await self._approvals.ask(transaction_question(prepared, replaces, has_code, context, check))
+        gap = 0
+        if request.nonce is not None:
+            gap = max(request.nonce - await self._transactions.count(request.sender, "pending"), 0)
+        await self._approvals.ask(transaction_question(prepared, replaces, has_code, context, check, gap))
         check()
         return await self._transactions.execute(prepared, replaces)
 

@@ -39,9 +39,9 @@ def accounts_question(origin: Origin, offered: list[str], context: Context, chec
 
 
 def transaction_question(
-    prepared: Prepared, replaces: Signed | None, has_code: bool, context: Context, check: Check
+    prepared: Prepared, replaces: Signed | None, has_code: bool, context: Context, check: Check, gap: int = 0
 ) -> Question:
-    """Ask whether a dapp's transaction may be sent."""
+    """Ask whether a dapp's transaction may be sent; `gap`: nonces before its own that nothing uses yet."""
     decoded = calldata.decode(prepared.data) if prepared.to is not None else None
     details = prepared.to_json() | {"valueText": prepared.value_text, "feeText": prepared.fee_text}
     if decoded is not None:
@@ -54,7 +54,7 @@ def transaction_question(
     return Question(
         origin=context.origin,
         kind="transaction",
-        summary=_sending(prepared, decoded, replaces),
+        summary=_sending(prepared, decoded, replaces) + _waiting(gap),
         digest=prepared.digest,
         facts=_transaction_facts(prepared, decoded),
         details=details,
@@ -122,6 +122,11 @@ def _sending(prepared: Prepared, decoded: calldata.Decoded | None, replaces: Sig
     instead = f", in place of transaction {replaces.hash}" if replaces is not None else ""
     # Without the fee, which stands in the details: the same wish reads the same in the next block (hardening.md 14).
     return f"{what}{paid} from {prepared.sender}{instead}"
+
+
+def _waiting(gap: int) -> str:
+    # Signed and sent it can be executed at any later time, which the owner has to know.
+    return f", to wait in the node, for ever if need be, until {gap} other transactions are mined" if gap else ""
 
 
 def _transaction_facts(prepared: Prepared, decoded: calldata.Decoded | None) -> Facts:

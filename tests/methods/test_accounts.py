@@ -231,6 +231,13 @@ async def test_what_the_dapp_fixes_is_what_is_sent(wallet: Wallet) -> None:
     assert "eth_estimateGas" not in wallet.chain.calls
 
 
+async def test_a_nonce_ahead_of_the_next_is_said(wallet: Wallet) -> None:
+    await wallet.send(value="0x1", nonce="0x0")
+    assert "wait" not in wallet.owner.asked[-1].summary
+    await wallet.send(value="0x1", nonce="0x4")
+    assert "until 3 other transactions are mined" in wallet.owner.asked[-1].summary
+
+
 async def test_a_replacement_replaces_only_what_the_owner_was_shown(wallet: Wallet) -> None:
     wallet.chain.automine = False
     fees = {"maxFeePerGas": hex(5 * 10**9), "maxPriorityFeePerGas": hex(10**9)}
