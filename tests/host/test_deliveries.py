@@ -59,6 +59,38 @@ async def test_a_watch_goes_on_after_a_restart_and_sees_the_reorg_in_between(hom
     assert [row[1] for row in rows[2:]] == [1, "w", 2]
 
 
+async def test_a_reorg_below_the_last_block_of_a_stretch_leaves_no_gap(home: Home) -> None:
+    await home.add(ECHO)
+    for data in ("0x01", None, None, None, None):
+        home.l1.grow(*([] if data is None else [data]))
+    await home.ask("layer1.watch", FILTER)  # blocks 0 to 4 are told at once, blocks without logs leave no row
+    assert [row[2] for row in await home.heard(1)] == [["0x01"]]
+    home.l1.grow("0x05")
+    await home.heard(2)
+    await home.close()
+    home.l1.rewind(4)
+    home.l1.grow("0x11")
+    home.l1.grow()
+    home.open()
+    await home.plugins.start()
+    assert await home.heard(2) == [["logs", "w", ["0x05"], True], ["logs", "w", ["0x11"], False]]
+
+
+async def test_a_reorg_below_everything_told_begins_anew_where_the_watch_began(home: Home) -> None:
+    await home.add(ECHO)
+    for _ in range(4):
+        home.l1.grow()
+    await home.ask("layer1.watch", {**FILTER, "from": 2})
+    home.l1.grow("0x05")
+    await home.heard(1)
+    await home.close()
+    home.l1.rewind(4)
+    home.l1.grow("0x12")  # block 2, which was told in a stretch that left no row
+    home.open()
+    await home.plugins.start()
+    assert await home.heard(2) == [["logs", "w", ["0x05"], True], ["logs", "w", ["0x12"], False]]
+
+
 async def test_the_same_watch_again_goes_on_and_unwatch_ends_it(home: Home) -> None:
     await home.add(ECHO)
     home.l1.grow("0x01")

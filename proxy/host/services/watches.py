@@ -114,7 +114,7 @@ class Watches:
         else:
             begin = asked
         logs = None if params.logs is None else _filter(params.logs)
-        return WatchRecord(params.blocks, logs, params.confirmations, asked, max(0, begin), [])
+        return WatchRecord(params.blocks, logs, params.confirmations, asked, max(0, begin), [], max(0, begin))
 
     def _follow(self, name: str, record: WatchRecord) -> None:
         watch = Watch(name, record, self._l1, self._deliveries, lambda changed: self._save(name, changed))

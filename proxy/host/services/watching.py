@@ -36,7 +36,10 @@ class Told(msgspec.Struct, array_like=True):
 
 
 class WatchRecord(msgspec.Struct):
-    """A watch on disk. `asked`: the `from` of the plugin; `cursor`: the next block to tell; `told`: the newest ones."""
+    """A watch on disk. `asked`: the `from` of the plugin; `cursor`: the next block to tell; `told`: the newest ones.
+
+    `floor`: the block behind the last one that `told` has let go; everything told from there on with logs stands in it.
+    """
 
     blocks: bool
     logs: dict[str, Any] | None
@@ -44,6 +47,7 @@ class WatchRecord(msgspec.Struct):
     asked: int | None
     cursor: int
     told: list[Told]
+    floor: int = 0
 
     def same_as(self, other: WatchRecord) -> bool:
         """Tell whether both watch the same."""
@@ -125,7 +129,8 @@ class Watch:
             gone.append(told.pop())
         if not gone:
             return False
-        first, head = gone[-1].number, self._l1.blocks.head
+        # After a stretch told at once, blocks without logs are not in `told`: what changed may begin right behind the anchor.
+        first, head = told[-1].number + 1 if told else self.record.floor, self._l1.blocks.head
         for block in gone:
             if block.logs:
                 await self._tell_logs(list(reversed(block.logs)), removed=True)
@@ -153,8 +158,7 @@ class Watch:
             await self._tell("block", row)
         if logs:
             await self._tell_logs(logs, removed=False)
-        kept = [*self.record.told, Told(number, block["hash"], logs)][-DEPTH:]
-        self._move(number + 1, kept)
+        self._move(number + 1, [*self.record.told, Told(number, block["hash"], logs)])
         return True
 
     async def _tell_range(self, last: int) -> bool:
@@ -172,12 +176,12 @@ class Watch:
             self._range = max(1, self._range // 4)  # many nodes bound what one question may return
             return True
         after = await self._block(last)
-        if after is None or after["hash"] != before["hash"]:
+        if after is None or after["hash"] != before["hash"] or not await self._stands():
             return True  # a reorg in between: ask again
         if logs:
             await self._tell_logs(logs, removed=False)
         self._range = min(RANGE, self._range * 2)
-        self._move(last + 1, [*self.record.told, *_by_block(logs, last, before["hash"])][-DEPTH:])
+        self._move(last + 1, [*self.record.told, *_by_block(logs, last, before["hash"])])
         return True
 
     async def _tell_logs(self, logs: list[dict[str, Any]], *, removed: bool) -> None:
@@ -197,8 +201,18 @@ class Watch:
     def _move(self, cursor: int, told: list[Told]) -> None:
         if self.ended:
             return
-        self.record = msgspec.structs.replace(self.record, cursor=cursor, told=told)
+        kept = told[-DEPTH:]
+        floor = self.record.floor if len(kept) == len(told) else told[-DEPTH - 1].number + 1
+        self.record = msgspec.structs.replace(self.record, cursor=cursor, told=kept, floor=floor)
         self._save(self.record)
+
+    async def _stands(self) -> bool:
+        """Tell whether the newest block that was told is still of the chain."""
+        if not self.record.told:
+            return True
+        last = self.record.told[-1]
+        present = await self._block(last.number)
+        return present is not None and present["hash"] == last.hash
 
     async def _block(self, number: int) -> dict[str, Any] | None:
         block = await self._l1.call("eth_getBlockByNumber", hex(number), False)
