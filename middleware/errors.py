@@ -22,6 +22,7 @@ A plain `RpcError` carries the L1 node's own code, message and data.
 
 from __future__ import annotations
 
+import json
 from asyncio import Future
 from typing import Any
 
@@ -170,6 +171,14 @@ class PluginUnavailable(RpcError):
 
 def shorten(value: Any, limit: int = 80) -> str:
     """Return `value` as printable text of at most `limit` characters, for a message."""
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else _json(value)
     text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[: limit + 1])
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _json(value: Any) -> str:
+    """Return `value` as the caller wrote it, as far as it is JSON."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=repr)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} that cannot be shown"

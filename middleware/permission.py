@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from middleware.errors import InvalidParams, Unauthorized
-from middleware.invocation import read_asked
+from middleware.invocation import NAMES, read_asked
 from middleware.methods import EMPTY_FOR_STRANGERS, HANDSHAKE, MethodClass, MethodTable
 from middleware.waist import Answer, Context, Next, Origin, OriginKind, Request, result
 
@@ -52,6 +52,9 @@ class Permissions(Protocol):
 
     def may_read_state(self, origin: Origin, plugin: str) -> bool:
         """Tell whether `origin` may read what this plugin publishes."""
+
+    def plugins(self, origin: Origin) -> frozenset[str]:
+        """Return the plugins `origin` is connected to."""
 
 
 class Owner(Protocol):
@@ -151,13 +154,17 @@ class PermissionLink:
     def _check_held(self, origin: Origin, request: Request) -> None:
         method = request.method
         if method == "l2_invoke":
-            asked = read_asked(request.params)
-            if not self._permissions.may_invoke(origin, asked.plugin, asked.action):
-                raise self.refusal(origin, method, "may not invoke this action", (asked.plugin, asked.action))
+            plugin, action = (self._named(origin, request, place) for place in ("plugin", "action"))
+            if not self._permissions.may_invoke(origin, plugin, action):
+                raise self.refusal(origin, method, "may not invoke this action", (plugin, action))
         elif method in ("l2_getState", "l2_getDeposits", "l2_getOperations"):
-            self._check_state(origin, method, _plugin(request.params), method != "l2_getState")
+            self._check_state(origin, method, self._named(origin, request, "plugin"), method != "l2_getState")
         elif method == "eth_subscribe":
-            layer2 = _layer2_subscription(request)
+            try:
+                layer2 = _layer2_subscription(request)
+            except InvalidParams:
+                self._check_connected(origin, method)
+                raise
             if layer2 is not None:
                 self._check_state(origin, layer2[0], layer2[1], layer2[0] == "l2_operations")
         elif method in ACCOUNT_METHODS and not self._permissions.accounts(origin):
@@ -166,6 +173,18 @@ class PermissionLink:
             method in NEEDS_KEYS or (method == "eth_accounts" and self._permissions.accounts(origin))
         ) and self._locked():
             raise Unauthorized("the wallet is locked", "l2proxy unlock")
+
+    def _named(self, origin: Origin, request: Request, place: str) -> str:
+        """Return the plugin or action a call names. Who is connected to no plugin hears 4100 whatever the params are."""
+        try:
+            return _member(_decoded(request.params), place)
+        except InvalidParams:
+            self._check_connected(origin, request.method)
+            raise
+
+    def _check_connected(self, origin: Origin, method: str) -> None:
+        if not self._permissions.plugins(origin):
+            raise self.refusal(origin, method, "may not use a plugin", ("", None))
 
     def _check_state(self, origin: Origin, method: str, plugin: str, accounts: bool) -> None:
         if not self._permissions.may_read_state(origin, plugin):
@@ -211,11 +230,18 @@ def _flags(wanted: tuple[str, str | None] | None) -> tuple[str, ...]:
 
 
 def _plugin(params: bytes) -> str:
-    given = _decoded(params)
-    plugin = given.get("plugin") if isinstance(given, dict) else given[0] if isinstance(given, list) and given else None
-    if not isinstance(plugin, str):
-        raise InvalidParams("plugin", "the id of a plugin", plugin)
-    return plugin
+    return _member(_decoded(params), "plugin")
+
+
+def _member(given: Any, name: str) -> str:
+    """Return `plugin` or `action` of decoded params, by name or by position."""
+    place = NAMES.index(name)
+    value = given.get(name) if isinstance(given, dict) else None
+    if isinstance(given, list) and len(given) > place:
+        value = given[place]
+    if not isinstance(value, str):
+        raise InvalidParams(name, f"the name of {'a plugin' if name == 'plugin' else 'an action'}", value)
+    return value
 
 
 def _layer2_subscription(request: Request) -> tuple[str, str] | None:

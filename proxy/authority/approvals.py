@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
-from middleware.errors import Refused, RpcError
+from middleware.errors import InvalidParams, Refused, RpcError
 from middleware.questions import OWNER_ONLY, Decision, Question, Withdrawn
 from middleware.waist import Origin
 from proxy.authority.audit import AuditLog
@@ -143,6 +143,12 @@ class Approvals:
             self._record("allow", question, "owner", opened.id, chosen)
             if question.apply is not None:
                 question.apply(chosen)
+        except InvalidParams as error:
+            if chosen is None:
+                self._queue.settle(opened, error)
+            else:  # the owner's slip is not the asker's: the question stays
+                self._record("void", question, "owner", opened.id, chosen)
+            raise
         except RpcError as error:
             self._queue.settle(opened, error)
             raise

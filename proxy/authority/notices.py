@@ -39,7 +39,7 @@ class Notices:
     def question(self, question_id: str, question: Question) -> None:
         """Say that a question waits."""
         line = f"l2proxy: QUESTION {question.kind} from {escaped(str(question.origin))}: {escaped(question.summary)}"
-        if question.serving is not None:
+        if question.serving is not None and "while serving" not in question.summary:
             line += f" — while serving {escaped(str(question.serving))} (the plugin's word)"
         if question.warnings:
             line += f" — WARNING {escaped('; '.join(question.warnings))}"

@@ -47,14 +47,33 @@ def read_request(asked: Any, now: float, where: str = "0") -> Holdings:
 
 
 def narrow(asked: Holdings, chosen: Holdings) -> Holdings:
-    """Return the part of `asked` that the owner chose; raise `InvalidParams` where the owner's choice is wider."""
-    for plugin, named in chosen.invoke.items():
-        most = asked.invoke.get(plugin)
-        if most is None or not ("*" in most.actions or set(named.actions) <= set(most.actions)):
-            raise InvalidParams("only", f"nothing beyond what was asked for {plugin}", list(named.actions))
+    """Return the part of `asked` that the owner chose; raise `InvalidParams` where the owner's choice is wider.
+
+    An end that was asked for holds although the choice does not repeat it; a budget left out is one not granted.
+    """
     if not set(chosen.state) <= set(asked.state) or (chosen.accounts and not asked.accounts):
         raise InvalidParams("only", "nothing beyond what was asked", "more")
-    return chosen
+    invoke = {plugin: _narrowed(plugin, asked.invoke.get(plugin), named) for plugin, named in chosen.invoke.items()}
+    return Holdings(chosen.accounts, invoke, chosen.state)
+
+
+def _narrowed(plugin: str, most: Invocations | None, chosen: Invocations) -> Invocations:
+    where = f"only.{plugin}"
+    if most is None or not ("*" in most.actions or set(chosen.actions) <= set(most.actions)):
+        raise InvalidParams(f"{where}.actions", "nothing beyond what was asked", list(chosen.actions))
+    expires = most.expires if chosen.expires is None else chosen.expires
+    if expires is not None and most.expires is not None and expires > most.expires:
+        raise InvalidParams(f"{where}.expires", f"at most {most.expires}, as was asked", expires)
+    if chosen.budget is not None and not _within(chosen.budget, most.budget):
+        asked = "none" if most.budget is None else str(most.budget.to_json())
+        raise InvalidParams(f"{where}.budget", f"no more, and no more often, than was asked: {asked}", "more")
+    return Invocations(chosen.actions, chosen.budget, expires)
+
+
+def _within(chosen: Budget, most: Budget | None) -> bool:
+    if most is None or chosen.asset.lower() != most.asset.lower():
+        return False
+    return chosen.amount <= most.amount and chosen.period >= most.period
 
 
 def written_out(asked: Holdings, actions: Callable[[str], Sequence[str] | None]) -> Holdings:

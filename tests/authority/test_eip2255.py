@@ -127,6 +127,22 @@ async def test_a_choice_beyond_what_is_there_is_an_error_of_the_owner(
     assert authority.permissions.objects(SITE) == []
 
 
+async def test_a_slip_of_the_owner_leaves_the_question_open(authority: Authority, methods: dict[str, Handler]) -> None:
+    asked = {"l2_invoke": {"plugins": {"paychan": {"actions": ["makePayment"]}}}}
+    task = asyncio.ensure_future(methods["wallet_requestPermissions"]([asked], Context(SITE)))
+    await authority.approvals.changed(authority.approvals.version)
+    [opened] = authority.approvals.list()
+    wider = {"permissions": {"l2_invoke": {"plugins": {"paychan": {"actions": ["close"]}}}}}
+    with pytest.raises(InvalidParams):
+        authority.approvals.approve(opened.id, chosen=wider)
+    assert not task.done()
+    assert authority.permissions.plugins(SITE) == frozenset()
+    assert [entry["decision"] for entry in authority.audit.entries()] == ["allow", "void"]
+    authority.approvals.approve(opened.id)
+    [granted] = await task
+    assert granted["caveats"][0]["value"] == {"paychan": {"actions": ["makePayment"]}}
+
+
 async def test_without_an_account_there_is_none_to_grant(authority: Authority) -> None:
     empty = handlers(authority.permissions, authority.approvals, Lookups(), list)
     task = asyncio.ensure_future(empty["wallet_requestPermissions"]([{"eth_accounts": {}}], Context(SITE)))

@@ -109,3 +109,34 @@ def test_the_owner_may_narrow_and_never_widen() -> None:
     ):
         with pytest.raises(InvalidParams):
             narrow(asked, wider)
+
+
+END, BUDGET = 2000, Budget("ETH", 100, 60)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "left"),
+    [
+        (Invocations(("a",)), Invocations(("a",), None, END)),
+        (Invocations(("a",), BUDGET, END - 1), Invocations(("a",), BUDGET, END - 1)),
+        (Invocations(("a",), Budget("eth", 1, 600)), Invocations(("a",), Budget("eth", 1, 600), END)),
+        (Invocations(("a",), None, END + 1), "expires"),
+        (Invocations(("a",), Budget("ETH", 101, 60)), "budget"),
+        (Invocations(("a",), Budget("ETH", 100, 59)), "budget"),
+        (Invocations(("a",), Budget("0x" + "aa" * 20, 1, 60)), "budget"),
+    ],
+)
+def test_the_terms_may_be_narrowed_and_never_widened(chosen: Invocations, left: Invocations | str) -> None:
+    asked = Holdings(invoke={"paychan": Invocations(("a",), BUDGET, END)})
+    if isinstance(left, Invocations):
+        assert narrow(asked, Holdings(invoke={"paychan": chosen})).invoke == {"paychan": left}
+        return
+    with pytest.raises(InvalidParams) as wider:
+        narrow(asked, Holdings(invoke={"paychan": chosen}))
+    assert wider.value.data["param"] == f"only.paychan.{left}"
+
+
+def test_a_budget_nobody_asked_for_is_wider() -> None:
+    asked = Holdings(invoke={"paychan": Invocations(("a",))})
+    with pytest.raises(InvalidParams):
+        narrow(asked, Holdings(invoke={"paychan": Invocations(("a",), BUDGET)}))

@@ -42,6 +42,10 @@ class Held:
     def may_read_state(self, origin: Origin, plugin: str) -> bool:
         return (origin, plugin) in self.states
 
+    def plugins(self, origin: Origin) -> frozenset[str]:
+        held = {plugin for who, plugin, _ in self.actions if who == origin}
+        return frozenset(held | {plugin for who, plugin in self.states if who == origin})
+
 
 class Owner:
     def __init__(self) -> None:
@@ -307,7 +311,34 @@ async def test_a_plugin_reads_the_chain_and_nothing_else(method: str) -> None:
     assert await Door().call(plugin, "eth_call") == "passed"
 
 
-@pytest.mark.parametrize("params", [(), ("paychan",), (1, 2), ("a", "b", {}, {"x": 1}), ("a", "b", {}, {}, 5)])
-async def test_malformed_invocations_name_the_parameter(params: tuple[object, ...]) -> None:
-    error = await Door().refusal(SITE, "l2_invoke", *params)
+HOSTILE: list[tuple[str, list[object]]] = [
+    ("l2_invoke", []),
+    ("l2_invoke", [1, 2, 3]),
+    ("l2_invoke", ["paychan"]),
+    ("l2_invoke", [["paychan"], "makePayment"]),
+    ("l2_invoke", ["paychan", "makePayment", {}, {"idempotencyKey": 5}]),
+    ("l2_invoke", ["paychan", "makePayment", {}, {}, {}]),
+    ("l2_getState", []),
+    ("l2_getState", [{"plugin": "paychan"}]),
+    ("l2_getDeposits", [None]),
+    ("eth_subscribe", ["l2_state"]),
+    ("eth_subscribe", ["l2_state", {"plugin": 7}]),
+]
+
+
+@pytest.mark.parametrize(("method", "params"), HOSTILE)
+@pytest.mark.parametrize("origin", [SITE, SOCKET, CI], ids=str)
+async def test_without_permission_params_are_not_looked_at(origin: Origin, method: str, params: list[object]) -> None:
+    """hardening.md 9: who holds nothing learns nothing, not even whether its params are well formed."""
+    door = Door()
+    door.held.owned[origin] = ("0x1",)
+    assert (await door.refusal(origin, method, *params)).code == 4100
+
+
+@pytest.mark.parametrize("params", [[], [1, 2], [["paychan"], "makePayment"], ["paychan", None]])
+async def test_with_a_permission_params_are_named(params: list[object]) -> None:
+    door = Door()
+    door.held.actions.add((SITE, "paychan", "makePayment"))
+    error = await door.refusal(SITE, "l2_invoke", *params)
     assert error.code == -32602
+    assert error.data["param"] in ("plugin", "action")
