@@ -143,12 +143,12 @@ class Plugins:
     async def get_state(self, plugin_id: str, path: str | None, fresh: bool, origin: Origin) -> dict[str, Any]:
         """Return `{plugin, revision, block, state}` as this origin sees it; `path` is a JSON Pointer.
 
-        With `fresh`, or before anything was published, the plugin is asked and its answer published.
+        With `fresh`, or before anything was published, the plugin is asked and its answer published to this origin.
         """
         hosted = self._running(plugin_id)
         resolve({}, path)
         published = self.states.get(plugin_id)
-        if fresh or published is None or not published.common:
+        if fresh or published is None or not published.known_to(origin):
             published = await self._asked_state(hosted, origin)
         state = resolve(view(published, origin), path)
         return {"plugin": plugin_id, "revision": hex(published.revision), "block": hex(published.block), "state": state}
@@ -251,11 +251,8 @@ class Plugins:
         except ChannelEnded as error:
             raise PluginUnavailable(plugin_id, f"crashed while it was asked: it {error}") from None
         head = self._ports.l1.blocks.head
-        known = self.states.get(plugin_id)
-        if known is not None and known.common and known.state == state:
-            return known
         try:
-            return self.states.publish(plugin_id, None, 0 if head is None else head.number, state=state)
+            return self.states.answered(plugin_id, origin, 0 if head is None else head.number, state)
         except InvalidParams as error:
             raise PluginFailed(plugin_id, -32603, f"its getLayer2State answered no state: {error.message}") from None
 

@@ -1,7 +1,8 @@
 """What plugins publish: a common state and, per origin, what that origin alone sees laid over it (hardening.md 10).
 
 Written by `updateLayer2State`, read by `l2_getState` and its subscription. On disk before it is told; every publication has
-a revision of its own. State is an object of at most 256 KiB and depth 16 without members that JavaScript would trip over.
+a revision of its own. What a plugin answered when it was asked for one origin is shown to that origin alone, in place of the
+common state, until the next common one: it may hold what no other site should see. State is an object of at most 256 KiB and depth 16 without members that JavaScript would trip over.
 Sources: RFC 7396 (merge patch), RFC 6901 (JSON Pointer).
 """
 
@@ -21,6 +22,7 @@ from proxy.storage import Space
 MAX_STATE = 256 * 1024  # bytes of JSON
 MAX_DEPTH = 16
 MAX_OWN = 4 * 1024 * 1024  # bytes of all single origins' states together
+MAX_ASKED = 32  # origins whose answers are kept; the one asked longest ago is asked anew
 UNFIT = frozenset({"__proto__", "constructor", "prototype"})
 
 _POINTER = re.compile(r"(/([^~/]|~[01])*)*")
@@ -31,9 +33,10 @@ Changed = Callable[[str, int, Origin | None], None]
 
 @dataclass
 class Published:
-    """What one plugin has published. `block`: the newest L1 block then; `own`: by the text of the origin.
+    """What one plugin has published. `block`: the newest L1 block then; `own`, `asked`: by the text of the origin.
 
-    `common` is False while only single origins were shown something.
+    `common` is False while only single origins were shown something; `asked` is what the plugin answered for an origin
+    since the last common state.
     """
 
     revision: int = 0
@@ -41,6 +44,11 @@ class Published:
     common: bool = False
     state: dict[str, Any] = field(default_factory=dict)
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
+    asked: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def known_to(self, origin: Origin) -> bool:
+        """Tell whether there is a state to show to `origin` without asking the plugin."""
+        return self.common or str(origin) in self.asked
 
 
 class States:
@@ -80,17 +88,37 @@ class States:
         after = state if patch is None else merge_patch(present, patch)
         check_state(after)
         writes = {}
-        changed = Published(before.revision + 1, block, before.common, before.state, before.own)
+        changed = Published(before.revision + 1, block, before.common, before.state, before.own, before.asked)
         if name is None:
-            changed.common, changed.state = True, after
+            changed.common, changed.state, changed.asked = True, after, {}
         else:
             changed.own = {**before.own, name: after}
             writes[_own_key(plugin_id, name)] = encoded = msgspec.json.encode(after)
             others = sum(len(msgspec.json.encode(value)) for key, value in before.own.items() if key != name)
             if others + len(encoded) > MAX_OWN:
                 raise LimitExceeded("state", f"the states of single origins are limited to {MAX_OWN} bytes together")
-        writes[plugin_id.encode()] = msgspec.json.encode([changed.revision, block, changed.common, changed.state])
-        self._space.write(writes)
+        return self._changed(plugin_id, changed, origin, writes)
+
+    def answered(self, plugin_id: str, origin: Origin, block: int, state: Any) -> Published:
+        """Show `origin` alone what the plugin answered for it; the same as before is no new revision.
+
+        Raises InvalidParams and LimitExceeded.
+        """
+        check_state(state)
+        before = self.get(plugin_id) or Published()
+        name = str(origin)
+        if before.known_to(origin) and before.asked.get(name, before.state) == state:
+            return before
+        kept = {key: value for key, value in before.asked.items() if key != name}
+        asked = dict([*kept.items(), (name, state)][-MAX_ASKED:])
+        changed = Published(before.revision + 1, block, before.common, before.state, before.own, asked)
+        return self._changed(plugin_id, changed, origin, {})
+
+    def _changed(
+        self, plugin_id: str, changed: Published, origin: Origin | None, writes: dict[bytes, bytes]
+    ) -> Published:
+        row = [changed.revision, changed.block, changed.common, changed.state]
+        self._space.write(writes | {plugin_id.encode(): msgspec.json.encode(row)})
         self._known[plugin_id] = changed
         for callback in self._callbacks:
             callback(plugin_id, changed.revision, origin)
@@ -123,9 +151,10 @@ def origin_of(text: str) -> Origin:
 
 
 def view(published: Published, origin: Origin) -> dict[str, Any]:
-    """Return what `origin` sees: the common state with its own laid over it."""
+    """Return what `origin` sees: the common state, or what was answered for it, with its own laid over it."""
     own = published.own.get(str(origin))
-    return published.state if own is None else overlay(published.state, own)
+    under = published.asked.get(str(origin), published.state)
+    return under if own is None else overlay(under, own)
 
 
 def overlay(under: Any, over: Any) -> Any:

@@ -154,7 +154,7 @@ async def test_money_needs_the_grant_and_names_whom_it_serves(home: Home) -> Non
 
 async def test_published_state_is_per_origin_and_persisted(home: Home) -> None:
     await home.add(ECHO)
-    assert (await home.plugins.get_state("echo", None, False, SITE))["state"] == {"asked": True}
+    assert (await home.plugins.get_state("echo", None, False, SITE))["state"] == {"asked": True, "for": str(SITE)}
     await home.ask("updateLayer2State", {"state": {"a": {"b": 1}, "list": [5]}})
     await home.ask("updateLayer2State", {"patch": {"a": {"mine": 2}}, "origin": str(SITE)})
     seen = await home.plugins.get_state("echo", None, False, SITE)
@@ -167,7 +167,25 @@ async def test_published_state_is_per_origin_and_persisted(home: Home) -> None:
     home.open()
     await home.plugins.start()
     assert (await home.plugins.get_state("echo", "/a", False, SITE))["state"] == {"b": 1, "mine": 2}
-    assert (await home.plugins.get_state("echo", None, True, OTHER))["state"] == {"asked": True}
+    assert (await home.plugins.get_state("echo", None, True, OTHER))["state"] == {"asked": True, "for": str(OTHER)}
+
+
+async def test_what_is_answered_for_one_origin_is_shown_to_no_other(home: Home) -> None:
+    await home.add(ECHO)
+    told: list[tuple[int, Origin | None]] = []
+    home.plugins.on_state_change(lambda _, revision, origin: told.append((revision, origin)))
+    mine = await home.plugins.get_state("echo", None, False, SITE)
+    assert (mine["state"], mine["revision"]) == ({"asked": True, "for": str(SITE)}, "0x1")
+    assert (await home.plugins.get_state("echo", "/for", False, OTHER))["state"] == str(OTHER)
+    assert told == [(1, SITE), (2, OTHER)]
+    await home.ask("updateLayer2State", {"state": {"for": "all"}})
+    assert (await home.plugins.get_state("echo", "/for", True, SITE))["state"] == str(SITE)
+    assert (await home.plugins.get_state("echo", "/for", False, SITE))["state"] == str(SITE)
+    assert (await home.plugins.get_state("echo", "/for", False, OTHER))["state"] == "all"
+    same = await home.plugins.get_state("echo", None, True, SITE)
+    assert same["revision"] == "0x4"
+    await home.ask("updateLayer2State", {"patch": {"for": "everybody"}})
+    assert (await home.plugins.get_state("echo", "/for", False, SITE))["state"] == "everybody"
 
 
 @pytest.mark.parametrize(

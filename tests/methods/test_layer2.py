@@ -66,7 +66,7 @@ async def test_invoke_by_position_and_by_name(home: Home) -> None:
 
 
 async def test_state_by_path_and_fresh(home: Home) -> None:
-    assert (await call(home, "l2_getState", ["echo"]))["state"] == {"asked": True}
+    assert (await call(home, "l2_getState", ["echo"]))["state"] == {"asked": True, "for": str(SITE)}
     await home.invoke("echo", "count")
     shown = await call(home, "l2_getState", ["echo", "/count"])
     assert shown == {"plugin": "echo", "revision": "0x2", "block": "0x0", "state": 1}

@@ -66,7 +66,7 @@ class Echo(Plugin):
         await self.go.wait()
 
     async def get_layer2_state(self, path, origin):
-        return {"asked": True}
+        return {"asked": True, "for": origin}
 
     async def on_block(self, number, block_hash, timestamp):
         self.heard.append(["block", number, block_hash])
