@@ -12,7 +12,7 @@ import logging
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 import uvloop
 
-from middleware.chain import Chain
+from middleware.chain import Chain, Link
 from middleware.forward import Forward
 from middleware.methods import MethodTable
 from middleware.waist import OWNER
@@ -94,6 +94,7 @@ def _greet(services: Services, ready: dict[str, Any], notice: Notice) -> None:
 @asynccontextmanager
 async def open_daemon(options: RunOptions, notice: Notice) -> AsyncIterator[tuple[Services, Doors]]:
     """Start everything, yield the services with their doors open, end everything."""
+    configured = configured_links(options.config.middleware)  # what cannot be loaded is said before anything starts
     async with AsyncExitStack() as stack:
         directory = DataDirectory(options.data)
         directory.lock()
@@ -106,7 +107,7 @@ async def open_daemon(options: RunOptions, notice: Notice) -> AsyncIterator[tupl
         await _unlock(ground.keyring, options, notice)
         table = MethodTable(options.config.methods.allow, dev=options.dev)
         services = Services(ground, l1, gateways, table, notice)
-        chain = _chain(services, options)
+        chain = _chain(services, options, configured)
         services.bind(chain)
         stack.push_async_callback(services.close)
         await services.start()
@@ -128,12 +129,12 @@ async def _unlock(keyring: Keyring, options: RunOptions, notice: Notice) -> None
         raise StartRefused(str(error)) from error
 
 
-def _chain(services: Services, options: RunOptions) -> Chain:
+def _chain(services: Services, options: RunOptions, configured: Sequence[Link]) -> Chain:
     own = Dispatcher(services.dapp_handlers())
     terminal = Forward(services.table, services.l1, own, own)
     unknown_sites = "read" if options.dev and options.config.unknown_sites == "ask" else options.config.unknown_sites
     links = services.links(unknown_sites)
-    return Chain(links, terminal, configured_links(options.config.middleware), services.table)
+    return Chain(links, terminal, configured, services.table)
 
 
 def _doors(services: Services, chain: Chain, options: RunOptions, directory: DataDirectory) -> Doors:

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from proxy.cli import cli
 from tests.conftest import TEST_PHRASE
 
 SECONDS = 60
@@ -29,11 +31,21 @@ def l2proxy(*arguments: str | Path, text: str = "", **environment: str) -> subpr
     )
 
 
+def in_process(*arguments: str | Path, text: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command here: where no process of its own is the point, it takes a tenth of the time."""
+    with pytest.MonkeyPatch.context() as clean:
+        clean.delenv("L2PROXY_DATA", raising=False)
+        done = CliRunner().invoke(cli, [str(argument) for argument in arguments], input=text)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
 def one_sentence(result: subprocess.CompletedProcess[str], code: int) -> str:
     assert result.returncode == code, (result.stdout, result.stderr)
     assert "Traceback" not in result.stderr
     last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith(("l2proxy: ", "Error: ")), result.stderr
+    assert last.startswith("l2proxy: "), result.stderr
     return last
 
 
@@ -45,7 +57,7 @@ def test_help_reads_well() -> None:
 
 
 def test_run_without_configuration_says_what_to_do(tmp_path: Path) -> None:
-    said = one_sentence(l2proxy("run", "--data", tmp_path / "d"), 2)
+    said = one_sentence(in_process("run", "--data", tmp_path / "d"), 2)
     assert "--l1" in said
     assert "--dev" in said
     assert not (tmp_path / "d").exists()
@@ -65,34 +77,37 @@ def test_run_without_configuration_says_what_to_do(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_sentence(tmp_path: Path, arguments: list[str], code: int, says: str) -> None:
-    assert says in one_sentence(l2proxy("run", "--data", tmp_path / "d", *arguments), code)
+    assert says in one_sentence(in_process("run", "--data", tmp_path / "d", *arguments), code)
 
 
 @pytest.mark.parametrize("use", ["nowhere:Thing", "web3.middleware:NoSuchMiddleware", "json", "os:getcwd"])
 def test_a_bad_middleware_is_one_sentence(tmp_path: Path, use: str) -> None:
     config = tmp_path / "config.toml"
     config.write_text(f"[[middleware]]\nuse = '{use}'\n")
-    said = one_sentence(l2proxy("run", "--dev", "--port", "0", "--config", config, "--data", tmp_path / "d"), 2)
+    said = one_sentence(in_process("run", "--dev", "--port", "0", "--config", config, "--data", tmp_path / "d"), 2)
     assert use.partition(":")[0] in said
+    assert not (tmp_path / "d").exists(), "said before anything is started"
 
 
 def test_a_wrong_password_is_refused(short_tmp: Path) -> None:
     (short_tmp / "phrase").write_text(TEST_PHRASE)
     (short_tmp / "pw").write_text("right")
     (short_tmp / "wrong").write_text("wrong")
-    made = l2proxy(
+    made = in_process(
         "init", "--data", short_tmp / "d", "--mnemonic-file", short_tmp / "phrase", "--password-file", short_tmp / "pw"
     )
     assert made.returncode == 0, made.stderr
     assert "junk" not in made.stdout + made.stderr
-    said = one_sentence(l2proxy("run", "--dev", "--data", short_tmp / "d", "--password-file", short_tmp / "wrong"), 3)
+    said = one_sentence(
+        in_process("run", "--dev", "--data", short_tmp / "d", "--password-file", short_tmp / "wrong"), 3
+    )
     assert "password" in said
     assert "wrong" not in said.replace("wrong password", "").replace("password is wrong", "")
 
 
 @pytest.mark.parametrize("command", ["status", "approval list", "unlock", "lock"])
 def test_what_needs_a_daemon_says_so(short_tmp: Path, command: str) -> None:
-    said = one_sentence(l2proxy(*command.split(), "--data", short_tmp / "d"), 4)
+    said = one_sentence(in_process(*command.split(), "--data", short_tmp / "d"), 4)
     assert "l2proxy run" in said
 
 
@@ -110,11 +125,11 @@ def test_ready_line_second_daemon_and_sigterm(short_tmp: Path) -> None:
         ready = json.loads(daemon.stdout.readline())
         assert set(ready) == {"ready", "dapp", "ws", "ipc", "admin", "console", "chainId"}
         assert ready["ipc"] == str(data / "l2proxy.ipc")
-        status = json.loads(l2proxy("status", "--data", data, "--json").stdout)
+        status = json.loads(in_process("status", "--data", data, "--json").stdout)
         assert status["doors"]["dapp"] == ready["dapp"]
-        assert "holds" in one_sentence(l2proxy("run", "--dev", "--port", "0", "--data", data), 1)
+        assert "holds" in one_sentence(in_process("run", "--dev", "--port", "0", "--data", data), 1)
         port = ready["dapp"].rsplit(":", 1)[1]
-        assert port in one_sentence(l2proxy("run", "--dev", "--port", port, "--data", short_tmp / "e"), 1)
+        assert port in one_sentence(in_process("run", "--dev", "--port", port, "--data", short_tmp / "e"), 1)
     finally:
         daemon.send_signal(signal.SIGTERM)
         _, errors = daemon.communicate(timeout=SECONDS)
