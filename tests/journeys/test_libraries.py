@@ -39,7 +39,7 @@ ETHERS = {
     "logs": ["ethers"],
     "heard": "ethers",
     "block": True,
-    "latest": 1,
+    "latest": True,
     "unserved": 4200,
 }
 VIEM = {

@@ -38,7 +38,7 @@ async function withEthers(way, key) {
   const answer = {
     network: String(network.chainId), number: String(number), balance: String(balance), status: receipt.status, reason, custom, missing,
     logs: logs.map((log) => log.args.note), heard: await heard, block: (await block) > 0,
-    latest: latest.prefetchedTransactions.length, unserved: await provider.send("eth_sign", []).catch((error) => (error.error ?? error.info?.error)?.code ?? error.code),
+    latest: latest.prefetchedTransactions.length > 0, unserved: await provider.send("eth_sign", []).catch((error) => (error.error ?? error.info?.error)?.code ?? error.code),
   };
   await provider.destroy();
   return answer;
