@@ -90,8 +90,8 @@ class Channel:
         except (frames.BadFrame, _Broken) as error:
             reason = f"broke the protocol: {error}"
             self.end(reason)
-        except OSError as error:
-            reason = f"closed its pipe: {error.strerror}"
+        except OSError:
+            reason = "ended"
             self.end(reason)
         finally:
             running = list(self._open.values())

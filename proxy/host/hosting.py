@@ -27,6 +27,7 @@ from proxy.host.lifecycle import Life, Status
 from proxy.host.plugin_log import PluginLog
 from proxy.host.ports import Ports
 from proxy.host.provider import Asker, HostMethod, Nothing, Provider
+from proxy.host.services.digests import Digests
 from proxy.host.services.hub import Hub
 from proxy.host.services.keys import Keys
 from proxy.host.services.layer1 import Layer1
@@ -111,6 +112,7 @@ class Hosted:
         services = (
             self.store,
             self.keys,
+            Digests(ports.crypto),
             self.watches,
             self.schedule,
             self.hub,

@@ -20,6 +20,9 @@ from middleware.waist import Origin
 from proxy.host.calls import Calls
 
 _PLACE = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(.*)`")
+_OTHER_TYPE = re.compile(r"Expected (.+), got (.+)", re.DOTALL)
 
 
 class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,11 +87,23 @@ class Provider:
         return await row.answer(shaped(rest, row.params), asker)
 
 
-def shaped(params: dict[str, Any], kind: type[Params]) -> Any:
-    """Return `params` as `kind`. Raises InvalidParams naming the member."""
+def shaped(params: dict[str, Any], kind: type[Any], where: str = "params") -> Any:
+    """Return `params` as `kind`. Raises InvalidParams naming the member below `where`."""
     try:
         return msgspec.convert(params, kind)
     except msgspec.ValidationError as error:
         match = _PLACE.fullmatch(str(error))
         text, place = (match[1], match[2]) if match else (str(error), "")
-        raise InvalidParams(f"params.{place}" if place else "params", text, "something else") from None
+        raise _misshapen(text, f"{where}.{place}" if place else where, kind) from None
+
+
+def _misshapen(text: str, where: str, kind: type[Any]) -> InvalidParams:
+    """Return the error for what msgspec says of a member, in our words."""
+    if match := _UNKNOWN.fullmatch(text):
+        known = ", ".join(field.encode_name for field in msgspec.structs.fields(kind))
+        return InvalidParams(f"{where}.{match[1][:64]}", f"no such member; known: {known or 'none'}", match[1])
+    if match := _MISSING.fullmatch(text):
+        return InvalidParams(f"{where}.{match[1]}", "a value", "nothing")
+    if match := _OTHER_TYPE.fullmatch(text):
+        return InvalidParams(where, match[1].replace("`", ""), match[2].replace("`", ""))
+    return InvalidParams(where, text.removeprefix("Expected ").replace("`", ""), "something else")

@@ -37,6 +37,14 @@ async def test_accounts_are_below_the_path_and_the_counter_persists(home: Home) 
     assert (await home.ask("getAccount"))["path"] == "10'"
 
 
+async def test_the_last_index_leaves_accounts_to_make(home: Home) -> None:
+    await home.add(ECHO)
+    await home.ask("getAccount")
+    last = await home.ask("getAccount", {"index": 2**31 - 1})
+    assert last["path"] == "2147483647'"
+    assert [(await home.ask("getAccount"))["path"] for _ in range(2)] == ["1'", "2'"]
+
+
 async def test_derive_tells_the_private_key_only_with_keys_export(home: Home) -> None:
     await home.add(ECHO)
     answer = await home.ask("derive", {"path": "0'/7'"})
@@ -109,6 +117,42 @@ async def test_hash(home: Home) -> None:
     assert many["items"][0] == {"digest": "0x" + keccak(b"").hex()}
     assert len((await home.ask("hash", {"items": [{"data": "0x"}] * 64}))["items"]) == 64
     assert (await home.ask("hash", {"items": [{"data": "0x"}] * 65}))["error"]["code"] == -32005
+
+
+TUPLE = {"type": "tuple", "internalType": "struct S", "components": [{"type": "uint8"}, {"type": "bool"}]}
+
+
+async def test_hash_of_a_tuple_with_unnamed_components(home: Home) -> None:
+    await home.add(ECHO)
+    words = (5).to_bytes(32, "big") + (1).to_bytes(32, "big")
+    for value in ([5, True], {"arg0": "0x5", "arg1": True}):
+        assert (await home.ask("hash", {"abi": [TUPLE], "values": [value]}))["encoded"] == "0x" + words.hex()
+
+
+MALFORMED: list[tuple[str, dict[str, object], str]] = [
+    ("hash", {"abi": ["nope"], "values": [1]}, "abi[0]"),
+    ("hash", {"abi": [{"type": 5}], "values": [1]}, "abi[0].type"),
+    ("hash", {"abi": [{"type": "tuple", "components": 5}], "values": [1]}, "abi[0].components"),
+    ("hash", {"abi": [{**TUPLE, "components": [{"type": "bool", "name": "a"}] * 2}], "values": [[1, 1]]}, "abi[0]"),
+    ("hash", {"abi": ["uint8"], "values": [256]}, "values[0]"),
+    ("hash", {"items": [{"data": "0x"}, {"data": "0x1"}]}, "items[1].data"),
+    ("hash", {"items": [{"nope": 1}]}, "params.items[0].nope"),
+    ("recover", {"items": [{"message": "x", "signature": "0x12"}]}, "items[0].signature"),
+    ("getAccount", {"index": -1}, "params.index"),
+    ("getAccount", {"index": "1"}, "params.index"),
+    ("derive", {}, "params.path"),
+    ("persist", {"put": {"k": 5}}, "params.put[...]"),
+    ("load", {"prefix": "", "nope": 1}, "params.nope"),
+]
+
+
+async def test_malformed_params_are_named_in_plain_words(home: Home) -> None:
+    await home.add(ECHO)
+    for method, params, named in MALFORMED:
+        error = (await home.ask(method, params))["error"]
+        assert error["code"] == -32602
+        assert error["message"].startswith(f"parameter {named}: expected "), error
+        assert not any(word in error["message"] for word in ("Expected", "`", "Object", "has no"))
 
 
 async def test_store_keeps_text_and_bytes_in_key_order(home: Home) -> None:

@@ -1,4 +1,4 @@
-"""`getAccount`, `derive`, `sign`, `recover`, `hash`: keys below the plugin's own path, and the owner's with consent.
+"""`getAccount`, `derive`, `sign`: keys below the plugin's own path, and the owner's with consent.
 
 Paths are parsed by the wallet into integers and joined to the plugin's own; nothing a plugin sends can name a place
 outside it (hardening.md 27). Own keys sign without a prompt, but only EIP-191 and EIP-712 (never a transaction), only once
@@ -7,17 +7,15 @@ the plugin said `ready`, not while locked, and never for another plugin's gatewa
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import msgspec
-from eth_utils.crypto import keccak
 from msgspec import Meta
 
 from middleware.errors import InvalidParams, LimitExceeded, Unauthorized
 from middleware.questions import Facts, Question, digest_of
-from proxy.host.abi_types import AbiTypeError, check_declared
-from proxy.host.abi_values import check, encode
 from proxy.host.blobs import Blob, to_bytes
 from proxy.host.installed import InstalledPlugin
 from proxy.host.ports import Approvals, Crypto, Path, Paths, Signer, TypedData
@@ -25,7 +23,6 @@ from proxy.host.provider import Asker, HostMethod, Params
 from proxy.host.services.owner_warnings import message_warnings, typed_warnings
 from proxy.storage import Space
 
-MAX_ITEMS = 64
 MAX_ACCOUNTS = 100_000
 MAX_DEPTH = 8  # components below the plugin's path
 _NEXT = b"next"
@@ -49,27 +46,6 @@ class Sign(Params, frozen=True, kw_only=True):
     account: str
     typedData: Any = None  # noqa: N815 - the wire's name
     message: Blob | None = None
-
-
-class Recover(Params, frozen=True, kw_only=True):
-    """One item, or up to 64 as `items`."""
-
-    items: list[dict[str, Any]] | None = None
-    typedData: Any = None  # noqa: N815 - the wire's name
-    message: Blob | None = None
-    digest: str | None = None
-    signature: str | None = None
-
-
-class Hash(Params, frozen=True, kw_only=True):
-    """One item, or up to 64 as `items`. `abi`: type names, or `{name, type, components}` for tuples."""
-
-    items: list[dict[str, Any]] | None = None
-    typedData: Any = None  # noqa: N815 - the wire's name
-    message: Blob | None = None
-    abi: list[str | dict[str, Any]] | None = None
-    values: list[Any] | None = None
-    data: str | None = None
 
 
 class Keys:
@@ -104,8 +80,6 @@ class Keys:
             "getAccount": HostMethod("keys", GetAccount, self.get_account),
             "derive": HostMethod("keys", Derive, self.derive),
             "sign": HostMethod(None, Sign, self.sign),
-            "recover": HostMethod(None, Recover, self.recover),
-            "hash": HostMethod(None, Hash, self.hash),
         }
 
     def known(self) -> list[dict[str, Any]]:
@@ -115,8 +89,8 @@ class Keys:
     async def get_account(self, params: GetAccount, _: Asker) -> dict[str, Any]:
         """Return `{address, publicKey, path}` of PATH/index'. The counter is on disk before a new one is told."""
         following = int(self._accounts.get(_NEXT) or b"0")
-        index = following if params.index is None else params.index
-        key = b"a" + index.to_bytes(4, "big")
+        index = self._unused(following) if params.index is None else params.index
+        key = _account_key(index)
         if (stored := self._accounts.get(key)) is not None:
             return dict(msgspec.json.decode(stored))
         if len(self.known()) >= MAX_ACCOUNTS:
@@ -125,6 +99,12 @@ class Keys:
         row = {"address": account.address, "publicKey": account.public_key, "path": f"{index}'"}
         self._accounts.write({key: msgspec.json.encode(row), _NEXT: str(max(following, index + 1)).encode()})
         return row
+
+    def _unused(self, following: int) -> int:
+        """Return the index behind the highest one; where that was the last there is, the lowest without an account."""
+        if following < 2**31:
+            return following
+        return next(index for index in itertools.count() if self._accounts.get(_account_key(index)) is None)
 
     async def derive(self, params: Derive, _: Asker) -> dict[str, Any]:
         """Return `{address, publicKey, privateKey?}` of a place below the path; the key with `keys.export` alone."""
@@ -155,18 +135,6 @@ class Keys:
         if typed.verifying_contract in self._other_gateways() - own:
             raise Unauthorized("the typed data is for another plugin's gateway")
         return {"signature": self._signer.sign_plugin_typed_data(path, params.typedData)}
-
-    async def recover(self, params: Recover, _: Asker) -> dict[str, Any]:
-        """Return `{address}`, or `{items: [{address}, …]}` for a list."""
-        if params.items is None:
-            return self._recovered(params)
-        return {"items": [self._recovered(row) for row in _rows(params, Recover)]}
-
-    async def hash(self, params: Hash, _: Asker) -> dict[str, Any]:
-        """Return `{digest, encoded?}`, or `{items: […]}` for a list."""
-        if params.items is None:
-            return self._hashed(params)
-        return {"items": [self._hashed(row) for row in _rows(params, Hash)]}
 
     async def _by_owner(self, params: Sign, asker: Asker) -> str:
         owner = self._plugin.owner
@@ -232,64 +200,6 @@ class Keys:
             raise InvalidParams(where, f"1 to {MAX_DEPTH} components below the plugin's path", text)
         return (*self._own_path(), *relative)
 
-    def _recovered(self, row: Recover) -> dict[str, Any]:
-        given = [part for part in (row.typedData, row.message, row.digest) if part is not None]
-        if len(given) != 1 or row.signature is None:
-            raise InvalidParams("params", "signature and one of typedData, message and digest", "something else")
-        if row.typedData is not None:
-            digest = self._crypto.parse_typed(row.typedData).digest
-        elif row.message is not None:
-            digest = self._crypto.hash_message(to_bytes(row.message, "message"))
-        else:
-            digest = check({"type": "bytes32"}, row.digest, "digest")
-        return {"address": self._crypto.recover(digest, row.signature)}
 
-    def _hashed(self, row: Hash) -> dict[str, Any]:
-        given = [part for part in (row.typedData, row.message, row.abi, row.data) if part is not None]
-        if len(given) != 1 or (row.abi is None) != (row.values is None):
-            raise InvalidParams("params", "one of typedData, message, data, and abi with values", "something else")
-        if row.typedData is not None:
-            return {"digest": "0x" + self._crypto.parse_typed(row.typedData).digest.hex()}
-        if row.message is not None:
-            return {"digest": "0x" + self._crypto.hash_message(to_bytes(row.message, "message")).hex()}
-        if row.data is not None:
-            return {"digest": "0x" + keccak(check({"type": "bytes"}, row.data, "data")).hex()}
-        encoded = _encoded(row.abi or [], row.values or [])
-        return {"digest": "0x" + keccak(encoded).hex(), "encoded": "0x" + encoded.hex()}
-
-
-def _rows(params: Any, kind: type[Any]) -> list[Any]:
-    items = params.items
-    if any(getattr(params, name) is not None for name in kind.__struct_fields__ if name != "items"):
-        raise InvalidParams("params", "either items or one item", "both")
-    if len(items) > MAX_ITEMS:
-        raise LimitExceeded("hash_items", f"{len(items)} items; the limit is {MAX_ITEMS}")
-    rows = []
-    for index, item in enumerate(items):
-        try:
-            row = msgspec.convert(item, kind)
-        except msgspec.ValidationError as error:
-            raise InvalidParams(f"params.items[{index}]", str(error), "something else") from None
-        if row.items is not None:
-            raise InvalidParams(f"params.items[{index}]", "no items inside items", "some")
-        rows.append(row)
-    return rows
-
-
-def _encoded(abi: list[str | dict[str, Any]], values: list[Any]) -> bytes:
-    declared = [{"name": str(n), "type": kind} if isinstance(kind, str) else kind for n, kind in enumerate(abi)]
-    if len(declared) != len(values):
-        raise InvalidParams("values", f"{len(declared)} values", f"{len(values)} values")
-    try:
-        for index, kind in enumerate(declared):
-            check_declared(kind, f"abi[{index}]")
-    except (AbiTypeError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidParams("abi", "Solidity types", str(error)) from None
-    try:
-        checked = [
-            check(kind, value, f"values[{index}]")
-            for index, (kind, value) in enumerate(zip(declared, values, strict=True))
-        ]
-        return encode(declared, checked)
-    except (KeyError, TypeError, AttributeError):
-        raise InvalidParams("abi", "types with name, type and components", "something else") from None
+def _account_key(index: int) -> bytes:
+    return b"a" + index.to_bytes(4, "big")
