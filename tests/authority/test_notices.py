@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from middleware.questions import Facts, Question, digest_of
 from middleware.waist import Origin
 from proxy.authority.notices import MOST_PER_MINUTE, Notices
 
@@ -66,3 +67,10 @@ def test_a_flood_of_different_refusals_is_cut(notices: Notices, lines: list[str]
 def test_methods_are_escaped(notices: Notices, lines: list[str]) -> None:
     notices.refused(SITE, "eth_\x1b[2J\r\n\u202e", "x", ())
     assert lines[0].isprintable()
+
+
+def test_whom_a_plugin_serves_is_said_once(notices: Notices, lines: list[str]) -> None:
+    plugin, facts = Origin.plugin("paychan"), Facts("deposit")
+    for summary in ("paychan deposits 1 ETH", "paychan deposits 1 ETH, while serving https://app.example"):
+        notices.question("1", Question(plugin, "deposit", summary, digest_of([]), facts, serving=SITE))
+    assert [line.count("while serving https://app.example") for line in lines] == [1, 1]
