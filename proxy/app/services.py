@@ -9,9 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from middleware.chain import Chain, Link
+from middleware.errors import RpcError
+from middleware.idempotency import params_digest
+from middleware.invocation import Invocation
 from middleware.methods import MethodClass, MethodTable
 from middleware.permission import UnknownSites
-from middleware.waist import Answer, Context, Handler, Origin, Request
+from middleware.waist import Answer, Context, Handler, Origin, Request, Result
 from proxy.app.ground import Ground
 from proxy.authority.origins import BadOrigin, parse_web_origin
 from proxy.host.deposits import Deposits
@@ -76,6 +79,7 @@ class Services:
             limits=ground.config.limits,
         )
         self.plugins = Plugins(ground.catalog, ports)
+        self.plugins.on_late_answer(self._record_late)
         self._deposits = deposits
         self.subscriptions = subscriptions.Subscriptions(
             l1,
@@ -90,6 +94,9 @@ class Services:
 
     def _confirmations(self) -> int:
         return 1 if self.l1.is_dev else self.ground.config.l1.confirmations
+
+    def _record_late(self, origin: Origin, invocation: Invocation, answer: Result | RpcError) -> None:
+        self.authority.invocations.finish(origin, invocation, params_digest(invocation), answer)
 
     def bind(self, chain: Chain) -> None:
         """Say which chain the plugins' own calls enter: the same as everybody's."""

@@ -7,6 +7,7 @@ module never decides who may, only rechecks what may have changed while a call w
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import aiohttp
 
 from middleware.errors import InvalidParams, PluginFailed, PluginTimeout, PluginUnavailable, Unauthorized
+from middleware.invocation import Invocation
 from middleware.waist import Context, Origin
 from proxy.host import lifecycle
 from proxy.host.abi_values import check_fields
@@ -24,6 +26,7 @@ from proxy.host.failures import failed
 from proxy.host.hosting import Hosted
 from proxy.host.installed import ActionSpec, InstalledPlugin
 from proxy.host.installer import InstallRefused
+from proxy.host.late_answers import LateAnswers, Record
 from proxy.host.ports import Ports
 from proxy.host.state import Published, resolve, view
 
@@ -48,6 +51,7 @@ class Plugins:
         self._back_off = back_off
         self._hosted: dict[str, Hosted] = {}
         self._background = Background()
+        self._late = LateAnswers(self._background)
         self._session: aiohttp.ClientSession | None = None
         self._unlocked = asyncio.Event()
         self._changing = asyncio.Lock()
@@ -131,14 +135,13 @@ class Plugins:
             }
             if key is not None:
                 asked["idempotencyKey"] = key
-            try:
-                async with call.time.running():
-                    answer = await channel.request("invoke", asked)
-            except AnsweredError as error:
-                raise failed(plugin_id, error) from None
-            except ChannelEnded as error:
-                raise PluginUnavailable(plugin_id, f"crashed while it was asked: it {error}", "unknown") from None
-        return _result(plugin_id, spec, answer)
+            invocation = Invocation(plugin_id, action, params, key)
+            concluded = functools.partial(_concluded, plugin_id, spec)
+            return await self._late.ask(channel, asked, call.time, origin, invocation, concluded)
+
+    def on_late_answer(self, record: Record) -> None:
+        """Hand over what comes of an invoke under an idempotency key after its caller stopped waiting (hardening.md 15)."""
+        self._late.record = record
 
     async def get_state(self, plugin_id: str, path: str | None, fresh: bool, origin: Origin) -> dict[str, Any]:
         """Return `{plugin, revision, block, state}` as this origin sees it; `path` is a JSON Pointer.
@@ -307,6 +310,16 @@ class Plugins:
         async for _ in self._ports.l1.blocks.events():
             for hosted in self._hosted.values():
                 hosted.poke()
+
+
+def _concluded(plugin_id: str, spec: ActionSpec, answer: asyncio.Future[Any]) -> dict[str, Any] | None:
+    """Return the declared results of an invoke that was asked; raise what its caller hears."""
+    try:
+        return _result(plugin_id, spec, answer.result())
+    except AnsweredError as error:
+        raise failed(plugin_id, error) from None
+    except ChannelEnded as error:
+        raise PluginUnavailable(plugin_id, f"crashed while it was asked: it {error}", "unknown") from None
 
 
 def _result(plugin_id: str, spec: ActionSpec, answer: Any) -> dict[str, Any] | None:

@@ -166,9 +166,9 @@ async def test_packages_that_hold_what_none_may_hold_are_refused(home: Home, tmp
         spoil(source)
         with pytest.raises(InstallRefused):
             await admin(home, "Inspect", source=str(source))
-    for source in ("pypi:x==1", "npm:x@1", "relative", "/nowhere/at/all", "/x/y.whl"):
+    for elsewhere in ("pypi:x==1", "npm:x@1", "relative", "/nowhere/at/all", "/x/y.whl"):
         with pytest.raises(InstallRefused):
-            await admin(home, "Inspect", source=source)
+            await admin(home, "Inspect", source=elsewhere)
 
 
 async def test_a_file_changed_afterwards_disables_the_plugin_loudly(home: Home) -> None:

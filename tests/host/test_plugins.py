@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from middleware.errors import InvalidParams, PluginFailed, PluginUnavailable, RpcError
-from tests.host.neighbours import ECHO, Home
+from middleware.errors import InvalidParams, PluginFailed, PluginTimeout, PluginUnavailable, RpcError
+from middleware.invocation import Invocation
+from middleware.waist import Context, Origin, Result, result
+from tests.host.neighbours import ECHO, SITE, Home
 
 
 async def test_an_action_answers_in_canonical_form(home: Home) -> None:
@@ -40,3 +44,44 @@ async def test_its_own_errors_arrive_bounded_and_without_a_traceback(home: Home)
     with pytest.raises(RpcError) as bug:
         await home.invoke("echo", "fail", ["bug"])
     assert "/etc/secret" not in str(bug.value.to_json())
+
+
+async def invoke_under_key(home: Home, how: str, number: int) -> None:
+    params = home.plugins.check_params("echo", "late", [how, number])
+    await home.plugins.invoke("echo", "late", params, SITE, "k", Context(SITE))
+
+
+async def test_what_comes_after_the_timeout_is_handed_to_the_record(home: Home) -> None:
+    home.limits["plugin_call"] = 0.3
+    await home.close()
+    home.open()
+    await home.plugins.start()
+    recorded: asyncio.Queue[tuple[Origin, Invocation, Result | RpcError]] = asyncio.Queue()
+    home.plugins.on_late_answer(lambda *late: recorded.put_nowait(late))
+    await home.add(ECHO)
+    for how in ("result", "error"):
+        with pytest.raises(PluginTimeout):
+            await invoke_under_key(home, how, 7)
+        await home.invoke("echo", "wait", [True])
+        async with asyncio.timeout(5):
+            origin, invocation, answer = await recorded.get()
+        assert (origin, invocation.key, invocation.params) == (SITE, "k", {"how": how, "number": "0x7"})
+        if how == "result":
+            assert answer == result({"number": "0x7"})
+        else:
+            assert isinstance(answer, PluginFailed)
+
+
+async def test_without_a_key_a_late_answer_is_dropped(home: Home) -> None:
+    home.limits["plugin_call"] = 0.3
+    await home.close()
+    home.open()
+    await home.plugins.start()
+    recorded: list[object] = []
+    home.plugins.on_late_answer(lambda *late: recorded.append(late))
+    await home.add(ECHO)
+    with pytest.raises(PluginTimeout):
+        await home.invoke("echo", "late", ["result", 7])
+    await home.invoke("echo", "wait", [True])
+    assert await home.invoke("echo", "say", ["x", 1])  # the channel has gone on past the late answer
+    assert not recorded

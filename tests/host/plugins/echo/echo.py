@@ -14,6 +14,10 @@ class Said(TypedDict):
     number: Uint256
 
 
+class Numbered(TypedDict):
+    number: Uint256
+
+
 class Counted(TypedDict):
     count: Uint64
 
@@ -64,6 +68,15 @@ class Echo(Plugin):
         if go:
             self.go.set()
         await self.go.wait()
+
+    @action(approval="never")
+    async def late(self, how: String, number: Uint256) -> Numbered:
+        """Answer once another call says go."""
+        await self.go.wait()
+        self.go.clear()
+        if how == "error":
+            raise ActionError(8, "too late")
+        return {"number": number}
 
     async def get_layer2_state(self, path, origin):
         return {"asked": True, "for": origin}

@@ -1,0 +1,77 @@
+"""Answers to invokes that come after their caller was told -32011, or went away (hardening.md 15).
+
+Between `plugins`, which asks, and the record of the idempotency key, which otherwise would say "unknown" for thirty days.
+Only calls under a key are waited for further: nobody could ever ask for the outcome of another. It must never hold up a
+caller, and what it waits for is bounded and ends with the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from middleware.errors import PluginTimeout, RpcError
+from middleware.invocation import Invocation
+from middleware.waist import Origin, Result, result
+from proxy.host.background import Background
+from proxy.host.calls import WallTime
+from proxy.host.channel import Channel, ChannelEnded
+
+MAX_AWAITED = 256  # late answers of all plugins that are waited for at once
+
+Record = Callable[[Origin, Invocation, Result | RpcError], None]
+Declared = dict[str, Any] | None
+Conclude = Callable[[asyncio.Future[Any]], Declared]
+"""What came of an asked invoke: returns the declared result, raises the RpcError for its caller."""
+
+
+class LateAnswers:
+    """Asks invokes; `record` gets the answers that come too late."""
+
+    def __init__(self, background: Background) -> None:
+        self._background = background
+        self._awaited = 0
+        self.record: Record = lambda *_: None
+
+    async def ask(
+        self,
+        channel: Channel,
+        asked: dict[str, Any],
+        time: WallTime,
+        origin: Origin,
+        invocation: Invocation,
+        conclude: Conclude,
+    ) -> Declared:
+        """Return what `conclude` makes of the answer. Raises what it raises, and PluginTimeout after the call's time."""
+        answer = asyncio.ensure_future(channel.request("invoke", asked))
+        try:
+            async with time.running():
+                await asyncio.wait([answer])
+        except (PluginTimeout, asyncio.CancelledError):
+            if invocation.key is None or self._awaited >= MAX_AWAITED:
+                answer.cancel()
+            else:
+                self._background.start(self._await(answer, origin, invocation, conclude), "a late answer")
+            raise
+        return conclude(answer)
+
+    async def _await(
+        self, answer: asyncio.Future[Any], origin: Origin, invocation: Invocation, conclude: Conclude
+    ) -> None:
+        self._awaited += 1
+        try:
+            await asyncio.wait([answer])
+            if isinstance(answer.exception(), ChannelEnded):
+                return  # it stays unknown
+            self.record(origin, invocation, _outcome(answer, conclude))
+        finally:
+            self._awaited -= 1
+            answer.cancel()
+
+
+def _outcome(answer: asyncio.Future[Any], conclude: Conclude) -> Result | RpcError:
+    try:
+        return result(conclude(answer))
+    except RpcError as error:
+        return error
