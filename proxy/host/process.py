@@ -1,8 +1,9 @@
 """One plugin process: spawned without environment, descriptors or a folder, ended with everything it may have started.
 
-Hands the host a pair of pipes and the process's life; knows nothing of what is said on them. It must never pass the
-environment, an open descriptor other than the three pipes, or a secret in the arguments. Spawned from the loop's thread:
-the parent-death signal follows the thread (plugin.md, "Sandbox").
+Hands the host three pipes and the process's life; knows nothing of what is said on them. It must never pass the
+environment, an open descriptor other than the pipes, or a secret in the arguments. Spawned from the loop's thread: the
+parent-death signal follows the thread (plugin.md, "Sandbox"). By `subprocess`, not by the loop: uvloop would hand the
+child sockets instead of pipes, and every descriptor that LevelDB left inheritable.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import l2proxy_sdk
 
@@ -27,12 +30,43 @@ GRACE = 2.0  # seconds between the closed pipe and SIGKILL
 class PluginProcess:
     """A running process and its pipes."""
 
-    def __init__(self, process: asyncio.subprocess.Process, transport: asyncio.SubprocessTransport) -> None:
-        self._transport = transport
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._transports: list[asyncio.BaseTransport] = []
+        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._watch_end()
+
+    async def open_pipes(self) -> None:
+        """Make streams of the pipes."""
+        process, loop = self._process, asyncio.get_running_loop()
         if process.stdin is None or process.stdout is None or process.stderr is None:
             raise RuntimeError("a plugin process is spawned with three pipes")
-        self._process = process
-        self.stdin, self.stdout, self.stderr = process.stdin, process.stdout, process.stderr
+        writing, protocol = await loop.connect_write_pipe(
+            lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), process.stdin
+        )
+        self._transports.append(writing)
+        self.stdin = asyncio.StreamWriter(writing, protocol, None, loop)
+        self.stdout, self.stderr = [await self._reader(pipe) for pipe in (process.stdout, process.stderr)]
+
+    async def _reader(self, pipe: IO[bytes]) -> asyncio.StreamReader:
+        reader = asyncio.StreamReader(limit=MAX_LINE)
+        reading, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        self._transports.append(reading)
+        return reader
+
+    def _watch_end(self) -> None:
+        loop, watched = asyncio.get_running_loop(), os.pidfd_open(self._process.pid)
+
+        def ended() -> None:
+            loop.remove_reader(watched)
+            os.close(watched)
+            code = self._process.wait()
+            if not self._ended.done():
+                self._ended.set_result(code)
+
+        loop.add_reader(watched, ended)
 
     @property
     def pid(self) -> int:
@@ -40,7 +74,7 @@ class PluginProcess:
 
     async def wait(self) -> str:
         """Return once it has ended: how, in words."""
-        code = await self._process.wait()
+        code = await asyncio.shield(self._ended)
         if code < 0:
             with contextlib.suppress(ValueError):
                 return f"was ended by {signal.Signals(-code).name}"
@@ -50,14 +84,14 @@ class PluginProcess:
         """End it and its process group at once; nothing of it survives."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+        if not self._ended.done():
+            self._process.kill()
 
     def close(self) -> None:
         """End it and let go of its pipes, read to their end or not."""
         self.kill()
-        self._transport.close()
+        for transport in self._transports:
+            transport.close()
 
     async def finish(self) -> str:
         """Close its input, give it `GRACE` seconds, then end it; return how it ended."""
@@ -82,16 +116,20 @@ async def spawn(folder: Path, entry: str, memory: int, mode: str = "serve") -> P
         "memory": memory,
         "mode": mode,
     }
-    loop = asyncio.get_running_loop()
-    transport, protocol = await loop.subprocess_exec(
-        lambda: asyncio.subprocess.SubprocessStreamProtocol(limit=MAX_LINE, loop=loop),
-        *(sys.executable, "-I", "-S", "-B", str(BOOTSTRAP), json.dumps(config)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+    process = subprocess.Popen(  # noqa: ASYNC220, S603  (a fork of a few milliseconds; its arguments are ours)
+        [sys.executable, "-I", "-S", "-B", str(BOOTSTRAP), json.dumps(config)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env={},
         cwd="/",
         close_fds=True,
         start_new_session=True,
     )
-    return PluginProcess(asyncio.subprocess.Process(transport, protocol, loop), transport)
+    started = PluginProcess(process)
+    try:
+        await started.open_pipes()
+    except BaseException:
+        started.close()
+        raise
+    return started
