@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from middleware.errors import RpcError
+from proxy.config import Config, ConfigError, load
 from proxy.server.admin_client import call_admin_socket
 from proxy.server.socket import socket_path
 from proxy.storage.directory import DataDirectory, DirectoryInUse
@@ -43,17 +44,24 @@ async def call_admin(data: Path, method: str, params: dict[str, Any], *, live: b
 async def _offline(data: Path, method: str, params: dict[str, Any]) -> Any:
     from middleware.waist import OWNER, Context
     from proxy.app.ground import offline_handlers, open_ground
-    from proxy.config import Config
 
     directory = DataDirectory(data)
     if method != "admin_init" and not directory.exists:
         raise RpcError(-32602, f"there is nothing in {data} yet; `l2proxy init --data {data}` makes a keystore there")
     directory.lock()
     try:
-        ground = open_ground(directory, Config(), lambda _: None)
+        ground = open_ground(directory, _config(data), lambda _: None)
         handlers = offline_handlers(ground)
         if method not in handlers:
             raise ConnectionRefusedError(f"{method} needs a running daemon")
         return await handlers[method](params, Context(OWNER))
     finally:
         directory.release()
+
+
+def _config(data: Path) -> Config:
+    file = data / "config.toml"
+    try:
+        return load(file) if file.exists() else Config()
+    except ConfigError as error:
+        raise RpcError(-32602, str(error)) from error

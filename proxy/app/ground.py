@@ -13,7 +13,9 @@ from middleware.waist import Handler
 from proxy.authority.assembly import Authority, open_authority
 from proxy.config import Config
 from proxy.host.catalog import Catalog
+from proxy.host.deposits import locked_by_operations
 from proxy.host.installer import Installer
+from proxy.host.operation_records import OperationRecords
 from proxy.host.ports import CheckGateway
 from proxy.host.registry import Registry
 from proxy.host.state import States
@@ -78,6 +80,7 @@ def open_ground(
         authority.audit,
         directory.logs,
         chain_id,
+        lambda plugin_id: locked_by_operations(OperationRecords(chain.space("operations")).of(plugin_id)),
     )
     return Ground(directory, config, authority, keyring, catalog)
 

@@ -26,6 +26,7 @@ from proxy.config import default_data_directory
 from proxy.storage import StorageError
 
 FAILED, USAGE, REFUSED, NO_DAEMON = 1, 2, 3, 4
+LONGEST_SECRET = 4096  # characters
 UNCUT = 10_000  # columns of a table that no terminal shows: every row stays one line
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -131,11 +132,17 @@ def session_options(command: Command) -> Command:
 
 
 def read_secret(source: str, what: str) -> str:
-    """Return the first line of a password or phrase from a file, `-` for standard input. Never from an argument."""
+    """Return a password or phrase from a file, or the next line of standard input (`-`). Never from an argument."""
     try:
-        text = sys.stdin.readline() if source == "-" else Path(source).read_text("utf-8")
+        if source == "-":
+            text = sys.stdin.readline(LONGEST_SECRET + 1)
+        else:
+            with Path(source).open(encoding="utf-8") as file:  # perhaps a descriptor, or a device without an end
+                text = file.read(LONGEST_SECRET + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise Failure(f"the {what} cannot be read from {source}: {because(error)}") from error
+    if len(text) > LONGEST_SECRET:
+        raise Failure(f"the {what} in {source} is longer than {LONGEST_SECRET} characters; is it the right file?")
     secret = text.strip("\r\n")
     if not secret.strip():
         raise Failure(f"the {what} file {source} is empty")

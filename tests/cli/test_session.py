@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from proxy.cli import cli
-from proxy.cli.session import Session, printable, table
+from proxy.cli.session import Failure, Session, printable, read_secret, table
 from proxy.storage.directory import DataDirectory
 
 ADDRESS = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
@@ -161,3 +161,19 @@ def test_an_output_that_takes_nothing_is_one_sentence(data: Path, stdout: str, c
     assert done.returncode == code
     assert len(done.stderr.splitlines()) == (1 if says else 0)
     assert done.stderr.startswith(says)
+
+
+def test_a_secret_has_an_end(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="longer than"):
+        read_secret("/dev/zero", "password")
+    (tmp_path / "pw").write_text("pass word\r\n")
+    assert read_secret(str(tmp_path / "pw"), "password") == "pass word"
+
+
+def test_without_a_daemon_the_port_is_that_of_the_config(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    data.mkdir(mode=0o700)
+    (data / "config.toml").write_text("[listen]\nport = 8777\n")
+    (data / "lock").touch()
+    made = Session(data, json=True).call("admin_tokenNew", {"name": "shop"})
+    assert made["url"].startswith("http://127.0.0.1:8777/")
