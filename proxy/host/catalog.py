@@ -30,7 +30,10 @@ class Revokes(Protocol):
 
 
 class Catalog:
-    """The installed plugins of one data directory. `chain_id` returns None where no L1 is known."""
+    """The installed plugins of one data directory. `chain_id` returns None where no L1 is known.
+
+    `money_inside` tells whether operations paid more into a plugin's gateways than provably came back.
+    """
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class Catalog:
         audit: Audit,
         logs: Path,
         chain_id: Callable[[], int | None],
+        money_inside: Callable[[str], bool],
     ) -> None:
         self.registry = registry
         self.installer = installer
@@ -49,6 +53,7 @@ class Catalog:
         self._audit = audit
         self._logs = logs
         self._chain_id = chain_id
+        self._money_inside = money_inside
         self._open_logs: dict[str, PluginLog] = {}
 
     def get(self, plugin_id: str) -> InstalledPlugin | None:
@@ -85,6 +90,11 @@ class Catalog:
         """Raise InstallRefused for what cannot be removed so."""
         if self.registry.get(plugin_id) is None and not (release and plugin_id in self.registry.bindings()):
             raise InstallRefused(f"no plugin {shorten(plugin_id)} is installed; `l2proxy plugin list` shows which are")
+        if delete_store and self._money_inside(plugin_id):
+            raise InstallRefused(
+                f"operations paid into the gateways of {plugin_id}, and not all of it has provably come back: its store may"
+                " be the only way to it; remove it without --delete-store"
+            )
         if release and not delete_store and self.store_folder(plugin_id).exists():
             raise InstallRefused("--release hands over id and keys, not the store; it needs --delete-store as well")
 

@@ -23,10 +23,12 @@ from proxy.host.calls import Calls
 from proxy.host.channel import AnsweredError, ChannelEnded
 from proxy.host.deliveries import Deliveries
 from proxy.host.installed import InstalledPlugin
-from proxy.host.lifecycle import Life, Status
+from proxy.host.lifecycle import Life, NotAsInstalled, Status
+from proxy.host.package import is_as_stored
 from proxy.host.plugin_log import PluginLog
 from proxy.host.ports import Ports
 from proxy.host.provider import Asker, HostMethod, Nothing, Provider
+from proxy.host.registry import CHANGED
 from proxy.host.services.digests import Digests
 from proxy.host.services.hub import Hub
 from proxy.host.services.keys import Keys
@@ -169,6 +171,8 @@ class Hosted:
 
     async def _spawn(self) -> process.PluginProcess:
         manifest = self.plugin.manifest
+        if not await asyncio.to_thread(is_as_stored, self.plugin.folder, self.plugin.digest):
+            raise NotAsInstalled(CHANGED)
         return await process.spawn(self.plugin.folder, manifest.entry, manifest.permissions.memory_bytes)
 
     async def _answer(self, method: str, params: dict[str, Any]) -> Any:

@@ -25,6 +25,11 @@ CRASHES, WITHIN = 5, 600.0
 BACK_OFF = (0.2, 1.0, 3.0, 8.0)  # seconds before the next start, by the crashes of the last ten minutes
 MAX_PRINTED = 64 * 1024  # bytes of one line on standard error
 
+
+class NotAsInstalled(Exception):
+    """The plugin's files are not what the owner agreed to; the message says so. Raised by `spawn`."""
+
+
 Spawn = Callable[[], Awaitable[PluginProcess]]
 
 
@@ -104,7 +109,12 @@ class Life:
                 self._become(Status.LOCKED, "waits for `l2proxy unlock`")
                 await _either(self._may_start, self._stop)
                 continue
-            why = await self._live()
+            try:
+                why = await self._live()
+            except NotAsInstalled as error:
+                self.disable(str(error))
+                self._on_quarantine(self.why)
+                return
             if self._stop.is_set():
                 break
             if not await self._after_crash(why):

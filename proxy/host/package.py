@@ -39,13 +39,16 @@ class File:
     data: bytes
 
 
-def read_package(folder: Path) -> list[File]:
-    """Return the files of a directory, sorted by name. Raises ManifestError for what no package may hold."""
+def read_package(folder: Path, skipped: frozenset[str] = SKIPPED) -> list[File]:
+    """Return the files of a directory, sorted by name. Raises ManifestError for what no package may hold.
+
+    `skipped`: names that an author's folder may hold beside the package; what was stored holds none of them.
+    """
     if not folder.is_dir():
         raise ManifestError(f"{folder} is not a directory")
     files: list[File] = []
     total = 0
-    for path in _walk(folder, 0):
+    for path in _walk(folder, 0, skipped):
         name = path.relative_to(folder).as_posix()
         _check_name(name)
         data = _read(path, name)
@@ -72,7 +75,7 @@ def store_package(files: list[File], code: Path, digest: str) -> Path:
     target = code / digest.removeprefix("sha256:")
     code.mkdir(mode=0o700, parents=True, exist_ok=True)
     if target.exists():
-        if digest_of_package(read_package(target)) == digest:
+        if is_as_stored(target, digest):
             return target
         shutil.rmtree(target)
     draft = code / f".{target.name}.{os.getpid()}.draft"
@@ -90,17 +93,25 @@ def store_package(files: list[File], code: Path, digest: str) -> Path:
     return target
 
 
-def _walk(folder: Path, depth: int) -> Iterator[Path]:
+def is_as_stored(folder: Path, digest: str) -> bool:
+    """Tell whether a stored package holds exactly the files that were digested, nothing beside them."""
+    try:
+        return digest_of_package(read_package(folder, frozenset())) == digest
+    except (ManifestError, OSError):
+        return False
+
+
+def _walk(folder: Path, depth: int, skipped: frozenset[str]) -> Iterator[Path]:
     if depth > MAX_DEPTH:
         raise ManifestError(f"{folder} lies more than {MAX_DEPTH} folders deep")
     with os.scandir(folder) as rows:
         for row in sorted(rows, key=lambda row: row.name):
-            if row.name in SKIPPED:
+            if row.name in skipped:
                 continue
             if row.is_symlink():
                 raise ManifestError(f"{row.path} is a link; a package holds files and folders only")
             if row.is_dir():
-                yield from _walk(Path(row.path), depth + 1)
+                yield from _walk(Path(row.path), depth + 1, skipped)
             elif row.is_file():
                 yield Path(row.path)
             else:

@@ -174,9 +174,9 @@ class Plugins:
 
     async def remove(self, plugin_id: str, *, delete_store: bool, release: bool) -> dict[str, Any]:
         """Stop and forget a plugin. Its store is deleted only if nothing of the owner's is known to be locked by it."""
+        self.catalog.check_removable(plugin_id, delete_store=delete_store, release=release)
         if delete_store:
             await self._check_nothing_locked(plugin_id)
-        self.catalog.check_removable(plugin_id, delete_store=delete_store, release=release)
         async with self._changing:
             present = self._hosted.pop(plugin_id, None)
             if present is not None:

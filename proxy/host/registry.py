@@ -15,8 +15,10 @@ from proxy.host.abi_values import check_address
 from proxy.host.gateway_abi import check_gateway, read_abi
 from proxy.host.installed import Gateway, InstalledPlugin
 from proxy.host.manifest import GatewayEntry, Manifest, ManifestError, normal_signature, read_manifest, wei
-from proxy.host.package import digest_of_package, read_package
+from proxy.host.package import is_as_stored
 from proxy.storage import Space
+
+CHANGED = "its files changed after it was installed"
 
 
 class Override(msgspec.Struct, frozen=True):
@@ -116,8 +118,8 @@ class Registry:
 
 
 def _check_digest(folder: Path, digest: str) -> None:
-    if digest_of_package(read_package(folder)) != digest:
-        raise ManifestError("its files changed after it was installed")
+    if not is_as_stored(folder, digest):
+        raise ManifestError(CHANGED)
 
 
 def resolve_gateways(

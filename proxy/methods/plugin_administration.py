@@ -123,7 +123,7 @@ class PluginAdministration:
         if self._plugins is not None:
             return await self._plugins.remove(asked.id, delete_store=asked.delete_store, release=asked.release)
         plugin = self._catalog.get(asked.id)
-        if asked.delete_store and plugin is not None and plugin.manifest.gateway:
+        if asked.delete_store and plugin is not None and (plugin.manifest.gateway or not plugin.enabled):
             raise BadRequest(
                 "whether something is still locked on L1 is known to a running daemon alone; start one first"
             )

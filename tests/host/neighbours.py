@@ -238,6 +238,7 @@ class Home:
     notices: list[str] = field(default_factory=list)
     dispatched: list[tuple[Request, Context]] = field(default_factory=list)
     limits: dict[str, Any] = field(default_factory=dict)
+    money_inside: set[str] = field(default_factory=set)
     back_off: tuple[float, ...] = (0.01,)
     clock: Callable[[], float] | None = None
     plugins: Plugins = field(init=False)
@@ -266,7 +267,14 @@ class Home:
         )
         states = States(chain.space("state"))
         catalog = Catalog(
-            registry, installer, states, self.permissions, self.audit, self.folder / "logs", lambda: self.l1.chain_id
+            registry,
+            installer,
+            states,
+            self.permissions,
+            self.audit,
+            self.folder / "logs",
+            lambda: self.l1.chain_id,
+            lambda plugin_id: plugin_id in self.money_inside,
         )
         ports = Ports(
             signer=self.keyring,

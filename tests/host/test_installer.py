@@ -187,6 +187,48 @@ async def test_a_file_changed_afterwards_disables_the_plugin_loudly(home: Home) 
     assert await home.invoke("echo", "count") == {"count": "0x1"}
 
 
+async def test_a_file_changed_while_it_runs_keeps_it_from_starting_again(home: Home) -> None:
+    await home.add(ECHO)
+    assert await home.invoke("echo", "count") == {"count": "0x1"}
+    folder = home.plugins.get("echo").folder  # type: ignore[union-attr]
+    (folder / "echo.py").chmod(0o600)
+    (folder / "echo.py").write_text("class Echo: pass")
+    with pytest.raises(PluginUnavailable):
+        await home.invoke("echo", "fail", ["exit"])
+    with pytest.raises(PluginUnavailable, match="disabled"):
+        await home.invoke("echo", "count")
+    assert "changed after it was installed" in home.notices[-1]
+    assert (await admin(home, "List"))[0]["why"] == "its files changed after it was installed"
+
+
+async def test_compiled_code_beside_the_stored_files_disables_the_plugin(home: Home) -> None:
+    await home.add(ECHO)
+    folder = home.plugins.get("echo").folder  # type: ignore[union-attr]
+    await home.close()
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "echo.cpython-311.pyc").write_bytes(b"")
+    home.open()
+    await home.plugins.start()
+    assert (await admin(home, "List"))[0]["status"] == "disabled"
+
+
+async def test_the_store_is_not_deleted_while_money_paid_in_has_not_come_back(home: Home) -> None:
+    await home.add(ECHO)
+    await home.invoke("echo", "count")
+    home.money_inside.add("echo")
+    offline = admin_handlers(home.plugins.catalog)["admin_pluginRemove"]
+    for release in (False, True):
+        with pytest.raises(InstallRefused, match="come back"):
+            await admin(home, "Remove", id="echo", deleteStore=True, release=release)
+        with pytest.raises(InstallRefused, match="come back"):
+            await offline({"id": "echo", "deleteStore": True, "release": release}, CONTEXT)
+    assert (await admin(home, "Remove", id="echo"))["store"] == "kept"
+    with pytest.raises(InstallRefused, match="come back"):  # nor after it was removed
+        await admin(home, "Remove", id="echo", deleteStore=True, release=True)
+    await home.add(ECHO)
+    assert await home.invoke("echo", "count") == {"count": "0x2"}
+
+
 async def test_another_digest_is_no_silent_update_and_the_store_is_kept(home: Home, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
