@@ -72,6 +72,8 @@ class Hosted:
         self._clock = clock
         self._background = Background()
         self._told = 0
+        self._on_quarantine = on_quarantine
+        self._talking: asyncio.Task[Any] | None = None
         limits = ports.limits
         self.calls = Calls(
             plugin.id,
@@ -89,7 +91,7 @@ class Hosted:
             may_start=unlocked if "keys" in plugin.grants else _already(),
             on_up=self._up,
             on_down=self._down,
-            on_quarantine=lambda why: on_quarantine(plugin.id, why),
+            on_quarantine=self._quarantined,
             clock=clock,
             back_off=back_off,
         )
@@ -135,7 +137,7 @@ class Hosted:
         self._background.start(self.life.run(), f"plugin {name}")
         self._background.start(self._pump_operations(), f"operations of {name}")
         self._background.start(self.schedule.run(), f"schedule of {name}")
-        self._background.start(self.hub.run(), f"hub of {name}")
+        self._talking = self._background.start(self.hub.run(), f"hub of {name}")
         self.watches.resume()
 
     async def close(self) -> None:
@@ -206,6 +208,11 @@ class Hosted:
             self._output.host(f"the manifest declares actions the code has not: {', '.join(missing)}")
         if self._ports.signer.locked:
             self.tell("lock")
+
+    def _quarantined(self, why: str) -> None:
+        if self._talking is not None:
+            self._talking.cancel()  # nobody is left to listen to the hub
+        self._on_quarantine(self.plugin.id, why)
 
     def _down(self) -> None:
         self.ready = False

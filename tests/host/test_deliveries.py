@@ -224,12 +224,25 @@ async def test_the_hub_is_held_reconnected_and_delivered_in_order(home: Home, tm
         assert await home.heard(3) == [["hub open"], ["hub", "hello"], ["hub", "ff00"]]
         assert await home.ask("hub.send", {"text": "from the plugin"}) == {}
         await crash(home)
-        await sockets[0].close()
+        await sockets[0].close(code=4000, message=b"enough")
         rows = await home.heard(4)
-        assert rows == [["hub close"], ["hub open"], ["hub", "hello"], ["hub", "ff00"]]
+        assert rows == [["hub close", 4000, "enough"], ["hub open"], ["hub", "hello"], ["hub", "ff00"]]
         assert got == ["from the plugin"]
         assert (await home.ask("hub.request", {"method": "GET", "path": "/"}))["error"]["code"] == 4100
     assert (await home.ask("hub.send", {"text": "x", "base64": ""}))["error"]["code"] == -32602
+
+
+async def test_a_quarantined_plugin_leaves_its_hub(home: Home, tmp_path: Path) -> None:
+    async with hub() as (place, _, sockets):
+        await home.add(with_hub(tmp_path), hub=f"ws://{place}/ws")
+        await home.heard(3)
+        for _ in range(5):
+            await crash(home)
+        async with asyncio.timeout(10):
+            while not sockets[0].closed:  # noqa: ASYNC110 - the other end of a connection is polled
+                await asyncio.sleep(0.01)
+        shown = home.plugins.status("echo")
+        assert (shown["status"], shown["hub"]) == ("quarantined", "not connected")
 
 
 async def test_requests_to_an_http_hub_stay_on_it(home: Home, tmp_path: Path) -> None:

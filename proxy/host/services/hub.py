@@ -151,15 +151,22 @@ class Hub:
         try:
             self._socket, self.connected = socket, True
             await self._tell({"event": "open"})
-            async for message in socket:
-                if message.type == aiohttp.WSMsgType.TEXT:
-                    await self._tell({"event": "message", "text": message.data})
-                elif message.type == aiohttp.WSMsgType.BINARY:
-                    await self._tell({"event": "message", **to_base64(message.data)})
+            reason = await self._relay(socket)
         finally:
             self._socket, self.connected = None, False
             await socket.close()
-        await self._tell({"event": "close", "code": socket.close_code, "reason": ""})
+        await self._tell({"event": "close", "code": socket.close_code, "reason": reason})
+
+    async def _relay(self, socket: aiohttp.ClientWebSocketResponse) -> str:
+        """Tell the plugin each message until the connection ends; return the hub's reason, empty where it gave none."""
+        while True:
+            message = await socket.receive()
+            if message.type == aiohttp.WSMsgType.TEXT:
+                await self._tell({"event": "message", "text": message.data})
+            elif message.type == aiohttp.WSMsgType.BINARY:
+                await self._tell({"event": "message", **to_base64(message.data)})
+            else:
+                return (message.extra or "") if message.type == aiohttp.WSMsgType.CLOSE else ""
 
     async def _tell(self, params: dict[str, Any]) -> None:
         await self._deliveries.deliver("hub", "hub", params)

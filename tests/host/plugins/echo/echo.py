@@ -103,7 +103,7 @@ class Echo(Plugin):
         self.heard.append(["hub", message if isinstance(message, str) else message.hex()])
 
     async def on_hub_close(self, code, reason):
-        self.heard.append(["hub close"])
+        self.heard.append(["hub close", code, reason])
 
     async def on_lock(self):
         self.heard.append(["lock"])
