@@ -57,14 +57,14 @@ def add(
     """
     if not grants and not _terminal():
         raise Failure("say --grant all or --grant NAME,… (there is no terminal to ask on)", USAGE)
-    found = session.call("admin_pluginInspect", {"source": _source(source)})
+    chosen = [name.strip() for text in grants for name in text.split(",") if name.strip()]
+    params: dict[str, Any] = {"owner": owner, "hub": hub, "gateways": list(gateways)}
+    found = session.call("admin_pluginInspect", {"source": _source(source), "grants": chosen, **params})
     if not session.json:
         click.echo(_shown(found, owner, hub, gateways))
-    chosen = [name.strip() for text in grants for name in text.split(",") if name.strip()]
     if not grants:
         chosen = [name for name in found["requests"] if click.confirm(f"Allow it to {_PURPOSE[name]}? [{name}]")]
-    params: dict[str, Any] = {"source": found["source"], "digest": found["digest"], "grants": chosen}
-    params |= {"owner": owner, "hub": hub, "gateways": list(gateways)}
+    params |= {"source": found["source"], "digest": found["digest"], "grants": chosen}
     added = session.call("admin_pluginAdd", params)
     session.show(added, lambda value: f"{value['id']} {value['version']} is installed for {value['owner']}")
 

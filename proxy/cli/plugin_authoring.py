@@ -19,7 +19,10 @@ from proxy.cli.session import Failure, Session, session_options
 @click.argument("directory", type=click.Path(path_type=Path), default=".")
 @session_options
 def check(session: Session, directory: Path) -> None:
-    """Validate a plugin's manifest and compare its actions with its code's."""
+    """Say whether the plugin in DIRECTORY would install.
+
+    Validates its manifest and compares the actions it declares with those of its code.
+    """
     from middleware.methods import MethodClass, MethodTable
     from proxy.host.declarations import declared_by_code, differences
     from proxy.host.installer import check_package
@@ -39,4 +42,4 @@ def check(session: Session, directory: Path) -> None:
     if wrong:
         raise Failure(f"{inspected.manifest.id}: " + "; ".join(wrong))
     shown: dict[str, Any] = {"id": inspected.manifest.id, "digest": inspected.digest, "actions": len(found)}
-    session.show(shown, lambda value: f"{value['id']} would install: {value['actions']} actions, {value['digest']}")
+    session.show(shown, lambda value: f"{value['id']} would install: actions {value['actions']}, {value['digest']}")

@@ -137,31 +137,32 @@ class Installer:
 
     async def install(self, inspected: Inspected, choices: Choices) -> Record:
         """Agree to what was inspected. A plugin that is installed at this very digest gets the new choices."""
+        record = self.record(inspected, choices)
+        folder = store_package(inspected.files, self._registry.folder(record.id) / "code", inspected.digest)
+        await self._check_gateways(inspected.manifest, folder, record.gateways, frozenset(record.grants))
+        self._audit.append({"event": "plugin_add", "plugin": record.id, **_agreed(record), "source": "owner"})
+        self._registry.put(record)
+        return record
+
+    def record(self, inspected: Inspected, choices: Choices) -> Record:
+        """Return what installing would write down. Raises InstallRefused for choices that do not fit the manifest."""
         manifest = inspected.manifest
         present = self._registry.get(manifest.id)
         if present is not None and present.digest != inspected.digest:
             raise InstallRefused(
                 f"{manifest.id} is installed at another digest; `l2proxy plugin remove {manifest.id}` first, its store is kept"
             )
-        overrides = _overrides(choices.gateways, manifest)
-        hub = self._hub(manifest, choices.hub)
-        grants = _grants(choices.grants, manifest)
-        record = Record(
+        return Record(
             id=manifest.id,
             digest=inspected.digest,
             source=inspected.source,
             owner=self._owner(choices.owner),
             path=inspected.path,
-            grants=tuple(sorted(grants)),
-            hub_url=hub,
-            gateways=overrides,
+            grants=tuple(sorted(_grants(choices.grants, manifest))),
+            hub_url=self._hub(manifest, choices.hub),
+            gateways=_overrides(choices.gateways, manifest),
             installed=int(self._clock()),
         )
-        folder = store_package(inspected.files, self._registry.folder(manifest.id) / "code", inspected.digest)
-        await self._check_gateways(manifest, folder, overrides, grants)
-        self._audit.append({"event": "plugin_add", "plugin": record.id, **_agreed(record), "source": "owner"})
-        self._registry.put(record)
-        return record
 
     def set_owner(self, plugin_id: str, owner: str) -> Record:
         """Have a plugin act for another main account from its next start on."""

@@ -25,20 +25,24 @@ class Nothing(AdminParams, frozen=True, kw_only=True):
 
 
 class Inspect(AdminParams, frozen=True, kw_only=True):
-    """`source`: an absolute path."""
+    """`source`: an absolute path; the rest: what the owner has decided so far."""
 
     source: str
-
-
-class Add(AdminParams, frozen=True, kw_only=True):
-    """What the owner decided. `digest`: of what was inspected; absent: of what lies there now."""
-
-    source: str
-    grants: list[str]
-    digest: str | None = None
+    grants: list[str] = msgspec.field(default_factory=list)
     owner: str | None = None
     hub: str | None = None
     gateways: list[str] = msgspec.field(default_factory=list)
+
+    def choices(self) -> Choices:
+        """Return what was decided, as the installer takes it."""
+        return Choices(self.owner, self.hub, tuple(self.gateways), tuple(self.grants))
+
+
+class Add(Inspect, frozen=True, kw_only=True):
+    """`digest`: of what was inspected; absent: of what lies there now."""
+
+    grants: list[str]
+    digest: str | None = None
 
 
 class Named(AdminParams, frozen=True, kw_only=True):
@@ -92,8 +96,11 @@ class PluginAdministration:
         self._plugins = plugins
 
     async def inspect(self, params: Any, _: Context) -> dict[str, Any]:
-        """Return what installing a source would mean."""
-        return self._catalog.installer.inspect(read(params, Inspect).source).to_json()
+        """Return what installing a source would mean; refuse choices with which it could not be installed."""
+        asked = read(params, Inspect)
+        inspected = self._catalog.installer.inspect(asked.source)
+        self._catalog.installer.record(inspected, asked.choices())
+        return inspected.to_json()
 
     async def add(self, params: Any, _: Context) -> dict[str, Any]:
         """Install; the plugin runs when this is answered by a daemon. Return it as `plugin info` shows it."""
@@ -101,8 +108,7 @@ class PluginAdministration:
         inspected = self._catalog.installer.inspect(asked.source)
         if asked.digest is not None and asked.digest != inspected.digest:
             raise InstallRefused("the files changed since they were shown; look at them again")
-        choices = Choices(asked.owner, asked.hub, tuple(asked.gateways), tuple(asked.grants))
-        record = await self._catalog.installer.install(inspected, choices)
+        record = await self._catalog.installer.install(inspected, asked.choices())
         return await self._changed(record.id)
 
     async def list_(self, params: Any, _: Context) -> list[dict[str, Any]]:

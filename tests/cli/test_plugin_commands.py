@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from middleware.errors import RpcError
 from middleware.waist import OWNER, Context
 from proxy.cli import session
 from proxy.cli.plugin import plugin
@@ -32,7 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
         try:
             return asyncio.run(ask())
-        except session.RpcError as error:
+        except RpcError as error:
             raise session.Failure(error.message) from error
 
     monkeypatch.setattr(session.Session, "call", call)
@@ -60,6 +61,22 @@ def test_add_list_info_logs_remove(home: Home) -> None:
     assert "no plugin is installed" in run("list").output
     gone = run("info", "echo")
     assert (gone.exit_code, gone.output.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--grant", "everything"),
+        ("--grant", "all,transfer"),
+        ("--grant", "all", "--hub", "ws://127.0.0.1:1/"),
+        ("--grant", "all", "--gateway", "1=0x12"),
+        ("--grant", "all", "--owner", "0x12"),
+    ],
+)
+def test_a_wrong_choice_is_one_sentence(home: Home, wrong: tuple[str, ...]) -> None:
+    ended = run("add", str(ECHO), *wrong)
+    assert (ended.exit_code, ended.output.count("\n")) == (1, 1), ended.output
+    assert "no plugin is installed" in run("list").output
 
 
 def test_on_a_terminal_each_grant_is_asked(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
