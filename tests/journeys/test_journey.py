@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,19 @@ async def test_the_demo_command() -> None:
 async def test_on_a_real_node_from_a_real_library(
     anvil: Anvil, node_modules: Path, short_tmp: Path, upstream: str, library: str
 ) -> None:
-    l1 = getattr(anvil, upstream)
-    async with journey_in(short_tmp, l1=l1, open_client=lambda url: client(library, url), payments=10) as journey:
-        await walk(journey)
+    opened: dict[str, Any] = {}  # as a dapp does: one connection for the whole visit
+    async with AsyncExitStack() as stack:
+
+        @asynccontextmanager
+        async def visit(url: str) -> AsyncIterator[Any]:
+            if url not in opened:
+                opened[url] = await stack.enter_async_context(client(library, url))
+            yield opened[url]
+
+        l1 = getattr(anvil, upstream)
+        async with journey_in(short_tmp, l1=l1, open_client=visit, payments=10) as journey:
+            await walk(journey)
+            await stack.aclose()
 
 
 async def test_a_power_cut_between_any_two_steps(short_tmp: Path) -> None:
