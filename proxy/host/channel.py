@@ -12,21 +12,21 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from middleware.errors import InternalError, LimitExceeded, RpcError
 from proxy.host import frames
+from proxy.host.pacing import Pace, timed
 
 log = logging.getLogger("l2proxy.host")
 
 MAX_OPEN = 256  # requests of the plugin that run at once
 MAX_LATE = 4096  # answers we no longer wait for and still accept once
 STALL = 30.0  # seconds a plugin may leave its standard input full
-BURST = 0.005  # seconds of one plugin's messages before others get their turn
 _NONE: Any = object()
 
-Handler = Callable[[str, dict[str, Any]], Awaitable[Any]]
+Handler = Callable[[str, dict[str, Any]], Coroutine[Any, Any, Any]]
 Notified = Callable[[str, dict[str, Any]], None]
 
 
@@ -55,6 +55,7 @@ class Channel:
         self._writer = writer
         self._handle = handle
         self._notified = notified
+        self._pace = Pace()
         self._next_id = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._late: OrderedDict[int, None] = OrderedDict()
@@ -114,7 +115,6 @@ class Channel:
         self._writer.close()
 
     async def _read(self) -> str:
-        busy = 0.0
         while True:
             try:
                 line = await self._reader.readuntil(b"\n")
@@ -124,11 +124,9 @@ class Channel:
                 raise _Broken(f"a line over {frames.MAX_LINE} bytes") from None
             began = time.perf_counter()
             self._take(frames.parse(line))
-            busy += time.perf_counter() - began
+            self._pace.spend(time.perf_counter() - began)
             await self._drain()
-            if busy > BURST:
-                await asyncio.sleep(busy)  # as much time for everybody else
-                busy = 0.0
+            await self._pace.give_way()
 
     async def _drain(self) -> None:
         try:
@@ -184,7 +182,7 @@ class Channel:
 
     async def _answer(self, number: int | str, method: str, params: dict[str, Any]) -> None:
         try:
-            reply = {"result": await self._handle(method, params)}
+            reply = {"result": await timed(self._handle(method, params), self._pace.spend)}
         except RpcError as error:
             reply = {"error": error.to_json()}
         except Exception:

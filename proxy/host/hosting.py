@@ -144,7 +144,7 @@ class Hosted:
         """Stop the plugin politely, then everything else, and close its store."""
         await self.life.stop()
         await self._background.close()
-        self._database.close()
+        await self.store.close()
 
     def poke(self) -> None:
         """The head has changed."""

@@ -1,7 +1,8 @@
 """`recover` and `hash`: digests and signers for plugins that have no fast ones of their own (plugin.md, "Host services").
 
-They need no key and no grant: whoever has the data could compute the same. Up to 64 items in one request; an error names
-the item. A signature with a high s is refused, so that no signature has two forms.
+They need no key and no grant: whoever has the data could compute the same. Up to 64 items in one request, computed beside
+the loop, for they may take long; an error names the item. A signature with a high s is refused, so that no signature has two
+forms.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from eth_utils.crypto import keccak
 from middleware.errors import InvalidParams, LimitExceeded
 from proxy.host.abi_types import AbiTypeError, check_declared
 from proxy.host.abi_values import check, encode
+from proxy.host.aside import Aside
 from proxy.host.blobs import Blob, to_bytes
 from proxy.host.ports import Crypto
 from proxy.host.provider import Asker, HostMethod, Params, shaped
@@ -61,6 +63,7 @@ class Digests:
 
     def __init__(self, crypto: Crypto) -> None:
         self._crypto = crypto
+        self._aside = Aside()
 
     def methods(self) -> Mapping[str, HostMethod]:
         """Return the rows of the host's table."""
@@ -69,14 +72,16 @@ class Digests:
     async def recover(self, params: Recover, _: Asker) -> dict[str, Any]:
         """Return `{address}`, or `{items: [{address}, …]}` for a list."""
         if params.items is None:
-            return self._recovered(params)
-        return {"items": _each(_rows(params, Recover), self._recovered)}
+            return await self._aside.run(lambda: self._recovered(params))
+        rows = _rows(params, Recover)
+        return {"items": await self._aside.run(lambda: _each(rows, self._recovered))}
 
     async def hash(self, params: Hash, _: Asker) -> dict[str, Any]:
         """Return `{digest, encoded?}`, or `{items: […]}` for a list."""
         if params.items is None:
-            return self._hashed(params)
-        return {"items": _each(_rows(params, Hash), self._hashed)}
+            return await self._aside.run(lambda: self._hashed(params))
+        rows = _rows(params, Hash)
+        return {"items": await self._aside.run(lambda: _each(rows, self._hashed))}
 
     def _recovered(self, row: Recover) -> dict[str, Any]:
         given = [part for part in (row.typedData, row.message, row.digest) if part is not None]

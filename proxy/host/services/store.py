@@ -1,6 +1,7 @@
 """`persist` and `load`: the plugin's own ordered store (plugin.md, "Host services").
 
-One LevelDB directory per plugin; no name a plugin can send reaches outside its own space of it. Every `persist` is one
+One LevelDB directory per plugin; it is read and written beside the loop, in the order of the requests: a disk that takes
+its time holds up this plugin alone. No name a plugin can send reaches outside its own space of it. Every `persist` is one
 atomic batch, on disk when it is answered, within the quota that was granted.
 """
 
@@ -14,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from middleware.errors import InvalidParams, LimitExceeded
+from proxy.host.aside import Aside
 from proxy.host.blobs import Base64, Blob, text_or_base64, to_base64, to_bytes
 from proxy.host.provider import Asker, HostMethod, Params
 from proxy.storage import Batch, Database
@@ -51,6 +53,7 @@ class Store:
         self._data = database.space("data")
         self._meta = database.space("meta")
         self._quota = quota
+        self._aside = Aside()
 
     def methods(self) -> Mapping[str, HostMethod]:
         """Return the rows of the host's table."""
@@ -67,6 +70,15 @@ class Store:
         pairs = params.put.items() if isinstance(params.put, dict) else params.put
         for key, value in pairs:
             writes[_key(key, "put")] = _value(value)
+        await self._aside.run(lambda: self._write(writes))
+        return {}
+
+    async def close(self) -> None:
+        """Let what is being written come to its end, then close the database."""
+        await self._aside.close()
+        self._database.close()
+
+    def _write(self, writes: dict[bytes, bytes | None]) -> None:
         batch, used = Batch(), self.used
         for name, data in writes.items():
             before = self._data.get(name)
@@ -80,7 +92,6 @@ class Store:
             raise LimitExceeded("store_bytes", f"the store is limited to {self._quota} bytes; this would make {used}")
         batch.put(self._meta, _BYTES, str(used).encode())
         self._database.commit(batch)
-        return {}
 
     async def load(self, params: Load, _: Asker) -> dict[str, Any]:
         """Return `{items: [[key, value | null], …]}`: of `keys` in the order asked, or a range in key order."""
@@ -88,10 +99,11 @@ class Store:
         if params.keys is not None:
             if any(part is not None for part in ranged) or params.reverse:
                 raise InvalidParams("params", "either keys or a range", "both")
-            return {"items": list(_bounded(self._named(params.keys)))}
+            keys = params.keys
+            return {"items": await self._aside.run(lambda: list(_bounded(self._named(keys))))}
         if all(part is None for part in ranged) and not params.reverse:
             raise InvalidParams("params", "keys, or prefix, start, end, limit or reverse", "none of them")
-        return {"items": list(_bounded(self._range(params)))}
+        return {"items": await self._aside.run(lambda: list(_bounded(self._range(params))))}
 
     def _named(self, keys: list[Blob]) -> Iterator[list[Any]]:
         for key in keys:
