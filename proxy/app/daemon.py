@@ -37,11 +37,11 @@ from proxy.server.http import DappListener
 from proxy.server.socket import SocketListener, socket_path
 from proxy.storage.directory import DataDirectory
 from proxy.wallet import key_libraries
-from proxy.wallet.keyring import Keyring
-from proxy.wallet.keystore import Keystore, KeystoreError
+from proxy.wallet.keystore import Keystore, KeystoreError, Secrets
 from proxy.wallet.sealing import WrongPassword
 
 Notice = Callable[[str], None]
+DESCRIPTORS = 65_536
 DAPP_SOCKET, ADMIN_SOCKET = "l2proxy.ipc", "admin.ipc"
 
 
@@ -64,9 +64,10 @@ def serve(options: RunOptions, notice: Notice) -> None:
 
 
 def _raise_descriptor_limit() -> None:
-    """Take as many descriptors as this user may have: each connection needs one, and 1,024 is the usual soft limit."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    """Take as many descriptors as we may need: each connection has one, and 1,024 is the usual soft limit."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, wanted), most))
 
 
 async def _serve(options: RunOptions, notice: Notice) -> None:
@@ -100,11 +101,13 @@ async def open_daemon(options: RunOptions, notice: Notice) -> AsyncIterator[tupl
         directory.lock()
         stack.callback(directory.release)
         keystore = Keystore(directory.keystore)
+        secrets = await _opened(keystore, options, notice)
         l1 = await open_l1(options, directory, (account.address for account in keystore.accounts()), notice)
         stack.push_async_callback(l1.close)
         gateways = Gateways(l1, directory.chain_database.space("gateways"))
         ground = open_ground(directory, options.config, notice, gateways.check)
-        await _unlock(ground.keyring, options, notice)
+        if secrets is not None:
+            ground.keyring.admit(secrets)
         table = MethodTable(options.config.methods.allow, dev=options.dev)
         services = Services(ground, l1, gateways, table, notice)
         chain = _chain(services, options, configured)
@@ -116,15 +119,16 @@ async def open_daemon(options: RunOptions, notice: Notice) -> AsyncIterator[tupl
         yield services, doors
 
 
-async def _unlock(keyring: Keyring, options: RunOptions, notice: Notice) -> None:
+async def _opened(keystore: Keystore, options: RunOptions, notice: Notice) -> Secrets | None:
+    """Return what the password opens, before anything is started in vain; None without keystore or password."""
     await asyncio.to_thread(key_libraries.load)
-    if not keyring.keystore.exists:
+    if not keystore.exists:
         notice(f"l2proxy: there are no accounts yet; `l2proxy init --data {options.data}` makes them")
-        return
+        return None
     if options.password is None:
-        return
+        return None
     try:
-        keyring.admit(await asyncio.to_thread(keyring.keystore.open, options.password))
+        return await asyncio.to_thread(keystore.open, options.password)
     except (WrongPassword, KeystoreError) as error:
         raise StartRefused(str(error)) from error
 

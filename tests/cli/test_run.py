@@ -103,6 +103,7 @@ def test_a_wrong_password_is_refused(short_tmp: Path) -> None:
     )
     assert "password" in said
     assert "wrong" not in said.replace("wrong password", "").replace("password is wrong", "")
+    assert not (short_tmp / "d" / "dev-l1").exists(), "an embedded L1 was started in vain"
 
 
 @pytest.mark.parametrize("command", ["status", "approval list", "unlock", "lock"])
