@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from middleware.errors import PluginTimeout, PluginUnavailable
+from middleware.errors import PluginTimeout, PluginUnavailable, RpcError
 from middleware.waist import Context
 from proxy.host import lifecycle, process
 from tests.host.neighbours import ECHO, SITE, Home, new_keyring, package
@@ -146,7 +147,7 @@ async def test_five_crashes_quarantine_it_until_the_owner_adds_it_again(home: Ho
     with pytest.raises(PluginUnavailable, match="does not run"):
         await home.invoke("hostile", "go")
     await home.add(source)
-    assert home.plugins.get("hostile").enabled
+    assert home.plugins.catalog.all()[0].enabled
 
 
 async def test_the_process_has_no_environment_no_descriptor_no_fork_and_cannot_write(
@@ -209,6 +210,43 @@ async def test_a_plugin_ends_with_its_host(home: Home) -> None:
     await home.plugins.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+HOST = """
+import asyncio, os, sys
+from pathlib import Path
+from proxy.host.process import spawn
+
+async def main():
+    process = await spawn(Path(sys.argv[1]), "code_of:Main", 1 << 28)
+    line = await process.stderr.readline()
+    print(process.pid, line.decode().strip(), flush=True)
+    os.kill(os.getpid(), 9)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_plugin_ends_with_a_host_that_was_killed(tmp_path: Path) -> None:
+    waits = 'import sys, time\nprint("here", file=sys.stderr, flush=True)\ntime.sleep(600)\n'
+    folder = package(tmp_path, "hostile", waits)
+    host = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", HOST, str(folder)), stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await host.communicate()
+    pid, word = said.decode().split()
+    assert (word, host.returncode) == ("here", -9)
+    async with asyncio.timeout(10):
+        while alive(int(pid)):  # noqa: ASYNC110 - another process is polled
+            await asyncio.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # who has no parent to collect it is dead all the same
 
 
 HOSTILE_NAMES = [
@@ -320,15 +358,15 @@ async def test_a_waiting_call_is_refused_on_revocation_and_on_lock(tmp_path: Pat
         second = asyncio.create_task(home.invoke("echo", "say", ["x", 1]))
         third = asyncio.create_task(home.invoke("echo", "count"))
         await asyncio.sleep(0)
-        with pytest.raises(Exception, match="waiting already") as full:
+        with pytest.raises(RpcError, match="waiting already") as full:
             await home.invoke("echo", "say", ["x", 1])
         assert full.value.code == -32005
         home.permissions.revoke(SITE, "echo", "say")
-        with pytest.raises(Exception, match="no longer") as revoked:
+        with pytest.raises(RpcError, match="no longer") as revoked:
             await second
         assert revoked.value.code == 4100
         home.keyring.lock()
-        with pytest.raises(Exception, match="locked") as locked:
+        with pytest.raises(RpcError, match="locked") as locked:
             await third
         assert locked.value.code == 4100
         assert not first.done()

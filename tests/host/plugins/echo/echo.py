@@ -30,10 +30,12 @@ class Echo(Plugin):
     async def start(self, info):
         self.go = asyncio.Event()
         self.heard = []
+        self.invoked = []
         await self.ready()
 
     @action(approval="never")
     async def say(self, text: String, number: Uint256) -> Said:
+        self.invoked.append("say")
         return {"text": text, "number": number}
 
     @action(approval="never")
@@ -46,6 +48,9 @@ class Echo(Plugin):
 
     @action(approval="never")
     async def ask(self, method: String, params: String) -> Answered:
+        self.invoked.append("ask")
+        if method == "invoked":
+            return {"answer": json.dumps(self.invoked)}
         if method == "heard":
             return {"answer": json.dumps(self.heard)}
         try:
@@ -79,6 +84,7 @@ class Echo(Plugin):
         return {"number": number}
 
     async def get_layer2_state(self, path, origin):
+        self.invoked.append("state")
         return {"asked": True, "for": origin}
 
     async def on_block(self, number, block_hash, timestamp):
