@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -40,3 +42,16 @@ def test_every_requirement_is_hashed() -> None:
 
 def test_the_recorded_exchanges_keep_their_licence() -> None:
     assert "CC0" in (ROOT / "tests" / "conformance" / "execution-apis" / "LICENSE").read_text()
+
+
+def test_the_readme_counts_the_security_tests() -> None:
+    collected = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/security"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = re.search(r"^(\d+) tests collected", collected.stdout, re.MULTILINE)
+    assert found is not None, collected.stdout
+    assert f"`tests/security/` holds {found[1]} tests" in (ROOT / "README.md").read_text()
