@@ -17,6 +17,7 @@ from tests.conftest import Anvil
 
 PAGE, OTHER = Context(Origin.web("https://app.example")), Context(Origin.web("https://other.example"))
 SENDER = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
+OTHER_SENDER = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8"
 EMITTER = "0x602a60006000a1"  # LOG1 with topic 0x2a on every call
 ADDRESS = "0x" + "22" * 20
 
@@ -33,9 +34,9 @@ class House:
     async def ask(self, method: str, *params: Any, context: Context = PAGE) -> Any:
         return await self.methods[method](list(params), context)
 
-    async def emit(self) -> str:
+    async def emit(self, sender: str = SENDER) -> str:
         """Send a transaction that emits one log, and wait until its block is there (anvil answers before)."""
-        sent: str = await self.l1.call("eth_sendTransaction", {"from": SENDER, "to": ADDRESS})
+        sent: str = await self.l1.call("eth_sendTransaction", {"from": sender, "to": ADDRESS})
         async with asyncio.timeout(10):
             while await self.l1.call("eth_getTransactionReceipt", sent) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
@@ -77,8 +78,7 @@ async def test_logs_taken_back_by_a_reorg_are_told_as_removed(anvil: Anvil) -> N
         first = await h.emit()
         assert [log["transactionHash"] for log in await h.ask("eth_getFilterChanges", told)] == [first]
         await h.l1.call("evm_revert", snapshot)
-        await h.l1.call("anvil_setNonce", SENDER, "0x9")
-        second = await h.emit()
+        second = await h.emit(OTHER_SENDER)  # another hash, without touching what anvil knows of the first sender
         changes = await h.ask("eth_getFilterChanges", told)
         assert [(log["transactionHash"], log["removed"]) for log in changes] == [(first, True), (second, False)]
         assert [log["transactionHash"] for log in await h.ask("eth_getFilterChanges", untold)] == [second]
