@@ -17,7 +17,7 @@ demo: $(INSTALLED)
 	$(BIN)/l2proxy demo
 
 test: lint $(NODE_PACKAGES)
-	$(BIN)/pytest -q -n 2 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/pytest -q -n 2 --dist worksteal --ignore=tests/soak $(PYTEST_ARGS)
 
 soak: $(INSTALLED) $(NODE_PACKAGES)
 	$(BIN)/pytest -q tests/soak

@@ -94,17 +94,6 @@ async def test_a_power_cut_between_any_two_steps(short_tmp: Path) -> None:
     assert cuts == [name for name, _ in journey.steps][2:]
 
 
-async def test_power_cuts_on_a_real_node(anvil: Anvil, short_tmp: Path) -> None:
-    async with journey_in(short_tmp, l1=anvil.ipc, payments=10) as journey:
-
-        async def cut(after: str) -> None:
-            if after in ("funds", "deposit", "withdraw"):
-                await journey.alice.kill()
-                await journey.alice.start()
-
-        await walk(journey, cut)
-
-
 async def test_a_power_cut_in_the_middle_of_the_payments_pays_each_order_once(short_tmp: Path) -> None:
     async with journey_in(short_tmp, payments=12) as journey:
         steps = dict(journey.steps)
