@@ -6,6 +6,7 @@ when the call returns (security.md 23). Another engine can stand here as long as
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +68,12 @@ class Database:
     def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Yield full keys and values with start <= key < stop in key order (or its reverse)."""
         try:
-            yield from self._db.iterator(start=start, stop=stop, include_stop=False, reverse=reverse)
+            if reverse:
+                # Without `start`: plyvel 1.5 finds nothing backwards where the only key is the start itself.
+                backwards = self._db.iterator(stop=stop, include_stop=False, reverse=True)
+                yield from itertools.takewhile(lambda item: item[0] >= start, backwards)
+            else:
+                yield from self._db.iterator(start=start, stop=stop, include_stop=False)
         except plyvel.Error as error:
             raise StorageError(f"reading from {self.path} failed: {_said(error)}") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.storage import Database, StorageError
@@ -47,6 +47,7 @@ def test_a_second_process_is_told_so(database: Database) -> None:
         Database(database.path)
 
 
+@example(content={b"": b""}, prefix=b"", start=b"", end=None, limit=None, reverse=True)
 @given(
     content=st.dictionaries(KEYS, st.binary(max_size=3), max_size=12),
     prefix=st.binary(max_size=2),
