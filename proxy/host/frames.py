@@ -11,8 +11,9 @@ import json
 import math
 from typing import Any
 
-from proxy.host.nesting import too_deep
+from middleware.nesting import deeper_than
 
+MAX_NESTING = 64  # arrays and objects inside one another in one line or file
 MAX_LINE = 1 << 20  # bytes, the newline included
 
 
@@ -24,7 +25,7 @@ def parse(line: bytes) -> dict[str, Any]:
     """Return the JSON object on `line`. Raises BadFrame."""
     if len(line) > MAX_LINE:
         raise BadFrame(f"a line over {MAX_LINE} bytes")
-    if too_deep(line):
+    if deeper_than(MAX_NESTING, line):
         raise BadFrame("a line nested too deeply")
     try:
         message = json.loads(

@@ -11,9 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from middleware.errors import shorten
+from middleware.nesting import deeper_than
 from proxy.host.abi_types import AbiTypeError, check_declared, signature_type
+from proxy.host.frames import MAX_NESTING
 from proxy.host.manifest import EventMap, GatewayEntry, ManifestError, normal_signature
-from proxy.host.nesting import too_deep
 
 MAX_ABI = 1024 * 1024
 
@@ -31,7 +32,7 @@ def read_abi(folder: Path, name: str) -> list[dict[str, Any]]:
     except OSError as error:
         raise ManifestError(f"gateway, abi: {shorten(name)} cannot be read: {error.strerror}") from None
     try:
-        found = None if too_deep(text) else json.loads(text)
+        found = None if deeper_than(MAX_NESTING, text) else json.loads(text)
     except ValueError:
         raise ManifestError(f"gateway, abi: {shorten(name)} is not JSON") from None
     entries = found.get("abi") if isinstance(found, dict) else found
