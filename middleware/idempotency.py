@@ -17,7 +17,7 @@ from middleware.errors import InvalidParams, PluginTimeout, PluginUnavailable, R
 from middleware.invocation import METHOD, Actions, Invocation, never_asked, read_checked
 from middleware.presence import SharedPresence
 from middleware.questions import digest_of
-from middleware.waist import Answer, Context, Next, NodeReply, Origin, Request, Result, result
+from middleware.waist import Answer, Context, Next, Origin, Request, Result, result
 
 _SILENT = frozenset({-32011, -32012})
 
@@ -144,7 +144,7 @@ class RecordingLink:
                 if isinstance(error, PluginTimeout) and error.late is not None:
                     error.late.add_done_callback(partial(self._late, context.origin, invocation, digest))
             raise
-        if isinstance(answer, NodeReply):
+        if not isinstance(answer, Result):
             raise TypeError("l2_invoke is answered by the proxy itself")
         self._records.finish(context.origin, invocation, digest, answer)
         return answer

@@ -2,7 +2,7 @@
 
 Four nouns tell the whole flow. A `Request` is one JSON-RPC call with its raw params; a `Context` is what is known about it
 beside its text (who asks, over which connection); a link is `(Request, Context, Next) -> Awaitable[Answer]`; an `Answer` is
-either a result the proxy wrote (`Result`) or the node's own bytes (`NodeReply`). A link returns an answer, calls `next`
+either a result the proxy wrote (`Result`) or the node's own bytes (`NodeReply`; a `LargeReply` holds them in a file). A link returns an answer, calls `next`
 (perhaps with a changed copy of the request), or raises an `RpcError`. Nobody writes into an answer.
 
 This module must never do I/O and never import anything of `proxy`.
@@ -11,9 +11,10 @@ This module must never do I/O and never import anything of `proxy`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import msgspec
 
@@ -131,6 +132,36 @@ class NodeReply:
         return value
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LargeReply:
+    """The L1 node's own answer with the caller's id in it, too large to be held in memory: in an unlinked file.
+
+    Whoever takes it sends it part by part and closes it; `length` is in bytes.
+    """
+
+    file: BinaryIO
+    length: int
+
+    def parts(self, size: int = 256 * 1024) -> Iterator[bytes]:
+        """Give the answer in order, at most `size` bytes at a time; may be called again."""
+        for offset in range(0, self.length, size):
+            yield os.pread(self.file.fileno(), min(size, self.length - offset), offset)
+
+    def read(self) -> NodeReply:
+        """Return the whole answer in memory, for a link that must look into it, and close the file."""
+        body = b"".join(self.parts())
+        self.close()
+        return NodeReply(body)
+
+    def result(self) -> Any:
+        """Return the decoded result, or raise the node's error; closes the file."""
+        return self.read().result()
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        self.file.close()
+
+
 class _Reply(msgspec.Struct):
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: Any = None
@@ -144,7 +175,7 @@ def _error_of(error: Any) -> RpcError:
     return RpcError(code if isinstance(code, int) else -32603, str(error.get("message", "")), error.get("data"))
 
 
-Answer: TypeAlias = Result | NodeReply
+Answer: TypeAlias = Result | NodeReply | LargeReply
 
 
 async def _no_dispatch(request: Request) -> Answer:
@@ -180,4 +211,4 @@ def result(value: Any) -> Result:
 
 def answered(answer: Answer) -> Any:
     """Return the decoded result of any answer, or raise the node's error."""
-    return answer.result() if isinstance(answer, NodeReply) else msgspec.json.decode(answer.json)
+    return msgspec.json.decode(answer.json) if isinstance(answer, Result) else answer.result()

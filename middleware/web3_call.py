@@ -14,7 +14,7 @@ from typing import Any
 from middleware import wire
 from middleware.bridge import Bridge
 from middleware.errors import InvalidParams, RpcError
-from middleware.waist import Answer, Context, Next, Request, Result
+from middleware.waist import Answer, Context, LargeReply, Next, NodeReply, Request, Result
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Call:
         changed = wire.encode(after) != wire.encode(before)
         request = replace(self.request, params=wire.encode(after)) if changed else self.request
         try:
-            answer = self.outcome = await self.next(request, self.context)
+            answer = self.outcome = _in_memory(await self.next(request, self.context))
         except RpcError as error:
             self.outcome = error
             return self._shown({"error": error.to_json()})
@@ -56,7 +56,7 @@ class Call:
         token = nested.set(True)
         try:
             request = Request(method, wire.encode(wire.plain(params, quantities=True)), b"1")
-            return {"jsonrpc": "2.0", "id": 1} | _response_of(await self.context.dispatch(request))
+            return {"jsonrpc": "2.0", "id": 1} | _response_of(_in_memory(await self.context.dispatch(request)))
         except RpcError as error:
             return {"jsonrpc": "2.0", "id": 1, "error": error.to_json()}
         finally:
@@ -83,7 +83,11 @@ class Call:
         return {"jsonrpc": "2.0", "id": _id_of(self.request), **response}
 
 
-def _response_of(answer: Answer) -> dict[str, Any]:
+def _in_memory(answer: Answer) -> Result | NodeReply:
+    return answer.read() if isinstance(answer, LargeReply) else answer
+
+
+def _response_of(answer: Result | NodeReply) -> dict[str, Any]:
     """Return the result or error member of an answer, decoded."""
     if isinstance(answer, Result):
         return {"result": wire.decode(answer.json)}

@@ -15,7 +15,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from middleware.errors import InvalidRequest, LimitExceeded, ParseError, RpcError
 from middleware.nesting import deeper_than
-from middleware.waist import Answer, NodeReply, Request
+from middleware.waist import Answer, LargeReply, NodeReply, Request
 
 VERSION = b'"2.0"'
 MOST_DEPTH = 128  # of brackets; what serde, and with it most nodes, reads
@@ -165,6 +165,8 @@ def _encode(error: RpcError) -> bytes:
 
 def body_of(answer: Answer, raw_id: bytes) -> bytes:
     """Return an answer's body; the node's own bytes stay as they are."""
+    if isinstance(answer, LargeReply):
+        answer = answer.read()
     return answer.body if isinstance(answer, NodeReply) else success(raw_id, answer.json)
 
 
