@@ -15,6 +15,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine makes single examples slow; that is no finding. What may not take long has a bound of its own.
+settings.register_profile("l2proxy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("l2proxy")
 
 TESTS = Path(__file__).parent
 NODE_MODULES = TESTS / "node_modules"
