@@ -1,0 +1,90 @@
+"""Counts of the calls: how many, how they ended, how long they took, by method. Plain numbers, read when somebody scrapes.
+
+A door calls `RequestFigures.observe` once per call on both lanes; it must cost well under a microsecond, so nothing here
+takes a lock, makes a string or knows Prometheus. Names are hostile input: a method without a row in the method table is
+counted as `other`, a code that is none of ours likewise, so that no caller can make a series (security.md 5; peers.md 3).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+ANSWERED = 0
+"""The outcome of a call that got a result, or the node's own error."""
+GONE = 1
+"""The outcome of a call whose asker left before there was an answer."""
+OTHER = "other"
+
+BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds of the time buckets, in seconds."""
+CODES = frozenset(
+    {
+        *(-32700, -32600, -32601, -32602, -32603, -32002, -32005, -32010, -32011, -32012),
+        *(4001, 4100, 4200, 4900, 4902),
+    }
+)
+"""The codes of rpc.md, "Errors": one label each."""
+
+
+class MethodFigures:
+    """The figures of one label."""
+
+    __slots__ = ("answered", "buckets", "errors", "gone", "seconds")
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self.gone = 0
+        self.errors: dict[int, int] = {}
+        self.seconds = 0.0
+        self.buckets = [0] * (len(BOUNDS) + 1)  # the last is everything slower
+
+    @property
+    def calls(self) -> int:
+        """How many calls there were."""
+        return sum(self.buckets)
+
+    def outcomes(self) -> Iterator[tuple[str, int]]:
+        """Yield (`answered`, `gone` or the error code, calls) for everything that happened."""
+        if self.answered:
+            yield "answered", self.answered
+        if self.gone:
+            yield "gone", self.gone
+        for code, calls in self.errors.items():
+            yield str(code) if code else OTHER, calls
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """Return the buckets as Prometheus counts them: calls up to each bound, then all."""
+        bounds = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
+        return [(bound, float(calls)) for bound, calls in zip(bounds, accumulate(self.buckets), strict=True)]
+
+
+class RequestFigures:
+    """The figures of all calls of the doors. `labels`: the method table's own names (`MethodTable.names()`)."""
+
+    __slots__ = ("_by_method", "_other", "invalid")
+
+    def __init__(self, labels: Iterable[str] = ()) -> None:
+        self._by_method = {label: MethodFigures() for label in labels}
+        self._other = MethodFigures()
+        self.invalid = 0  # bodies and batch items that were no call
+
+    def observe(self, method: str, outcome: int, seconds: float) -> None:
+        """Count one call: `outcome` is `ANSWERED`, `GONE` or the code of our error, `seconds` its time. Any text may be asked."""
+        row = self._by_method.get(method) or self._other
+        row.seconds += seconds
+        row.buckets[bisect_left(BOUNDS, seconds)] += 1
+        if outcome == ANSWERED:
+            row.answered += 1
+        elif outcome == GONE:
+            row.gone += 1
+        else:
+            code = outcome if outcome in CODES else 0
+            row.errors[code] = row.errors.get(code, 0) + 1
+
+    def rows(self) -> Iterator[tuple[str, MethodFigures]]:
+        """Yield (label, figures) of every label that was called."""
+        for label, row in (*self._by_method.items(), (OTHER, self._other)):
+            if row.calls:
+                yield label, row
