@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from middleware.errors import InvalidRequest, LimitExceeded
 from middleware.waist import Context
-from proxy.server import websocket
+from proxy.server import operations, websocket
 from proxy.server.attempts import Attempts
 from proxy.server.connections import Connections
 from proxy.server.door import Door
@@ -44,7 +44,7 @@ class DappListener:
     """The listener for web pages and libraries.
 
     `hosts`: `[listen] hosts`; `most_bytes`: `[limits] body`; `may_ask(origin)`: whether an unconnected page may raise a
-    question, for private-network preflights.
+    question, for private-network preflights. `operations` answers /healthz, /readyz and /metrics (None: not served).
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class DappListener:
         hosts: Iterable[str] = (),
         most_bytes: int = 2 * 1024 * 1024,
         may_ask: Callable[[str], bool] = lambda _: True,
+        operations: operations.Operations | None = None,
     ) -> None:
         self._door = door
         self._tokens: Tokens = NoTokens() if tokens is None else tokens
@@ -63,6 +64,7 @@ class DappListener:
         self._added_hosts = tuple(hosts)
         self._most_bytes = most_bytes
         self._may_ask = may_ask
+        self._operations = operations
         self._attempts = Attempts()
         self._closing = asyncio.Event()
         self._names: frozenset[str] = frozenset()
@@ -99,6 +101,8 @@ class DappListener:
         try:
             headers = request.headers
             check_host(headers.getall(hdrs.HOST, ()), self._names)
+            if self._operations is not None and operations.is_operation(request):
+                return await operations.answer(request, self._operations)
             page = page_of(headers.getall(hdrs.ORIGIN, ()))
             token = token_in(request.raw_path, headers.getall(hdrs.AUTHORIZATION, ()))
             identity = identify(page, token, self._tokens)
