@@ -124,11 +124,14 @@ class BlockTracker:
         deeply_changed: Callable[[], Awaitable[None]],
     ) -> None:
         self.head: Head | None = None
+        self.finalized: Head | None = None
+        self.safe: Head | None = None
         self._call = call
         self._interval = interval
         self._deeply_changed = deeply_changed
         self._chain: deque[Head] = deque(maxlen=_REMEMBERED)
         self._listeners: WeakSet[Events] = WeakSet()
+        self._callbacks: dict[object, Callable[[Event], None]] = {}
         self._poked = asyncio.Event()
         self._syncing = asyncio.Lock()
 
@@ -137,6 +140,16 @@ class BlockTracker:
         events = Events()
         self._listeners.add(events)
         return events
+
+    def on_change(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `callback` at once with every `NewHead` and `Reorg`, after `head` has changed; return how to stop."""
+        key = object()
+        self._callbacks[key] = callback
+
+        def unsubscribe() -> None:
+            self._callbacks.pop(key, None)
+
+        return unsubscribe
 
     def poke(self) -> None:
         """Look at the chain now: something hints at a new block."""
@@ -225,13 +238,13 @@ class BlockTracker:
 
     def _adopt(self, branch: list[Head], reorg: Reorg | None, latest: Head) -> None:
         top = reorg.ancestor_number if reorg else (self.head.number if self.head else None)
+        self.head = latest
         if reorg is not None:
             while self._chain and self._chain[-1].number > reorg.ancestor_number:
                 self._chain.pop()
             self._tell(reorg)
         if branch and top is not None and branch[0].number > top + 1:
             self._chain.clear()  # what is remembered must be without a hole
-        self.head = latest
         self._chain.extend(branch)
         for head in branch:
             if top is not None and head.number <= top:
@@ -243,6 +256,11 @@ class BlockTracker:
     def _tell(self, event: Event) -> None:
         for events in list(self._listeners):
             events.put(event)
+        for callback in list(self._callbacks.values()):
+            try:
+                callback(event)
+            except Exception:
+                log.exception("a listener of the L1 chain failed")
 
     async def _block(self, method: str, which: str) -> Head | None:
         block = await self._call(method, which, False)
