@@ -18,6 +18,7 @@ from middleware.waist import Request
 from proxy.upstream import ipc, ws
 from proxy.upstream.addresses import Address, Kind
 from proxy.upstream.failures import Broken, NodeFailure, Unreachable, WrongChain
+from proxy.upstream.figures import NodeFigures
 from proxy.upstream.http import Http
 from proxy.upstream.identity import ChainIdentity, read_identity
 from proxy.upstream.line import Line
@@ -50,6 +51,7 @@ class Node:
         self.address = address
         self.identity: ChainIdentity | None = None
         self.trouble: str | None = None
+        self.figures = NodeFigures()
         self._admit = admit
         self._session: aiohttp.ClientSession | None = None
         self._first_pause, self._longest_pause = (0.05, 1.0) if address.local else (0.5, 15.0)
