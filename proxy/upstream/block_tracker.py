@@ -2,8 +2,8 @@
 
 Beside `L1`, which owns it and asks the node for it. It compares the node's latest block with the chain it remembers, by hash and parent
 hash, fetches what lies between, and tells its listeners: a `Reorg` first if blocks went away, then a `NewHead` for each new block in
-ascending order. Polled, and poked when something hints at a new block, so no announcement of a node need be trusted or complete.
-Bounded memory: a listener that falls behind finds its queue folded into one reorg and one new head with `gap_from`.
+ascending order. A header the node pushes is taken at its word only where it is the child of the newest block; anything else is a hint
+to look. Must never tell a block whose parent it did not tell, but behind a gap or the genesis.
 """
 
 from __future__ import annotations
@@ -11,110 +11,37 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Any
 from weakref import WeakSet
 
+import msgspec
+
 from middleware.errors import Disconnected, RpcError
+from proxy.upstream.chain_events import Event, Events, Head, NewHead, Reorg, folded
+from proxy.upstream.chain_figures import ChainFigures
+from proxy.upstream.headers import as_pushed, read_head, read_pushed
+
+__all__ = ["BlockTracker", "Event", "Events", "Head", "NewHead", "Reorg", "folded"]
 
 log = logging.getLogger("l2proxy.upstream")
 
 _REMEMBERED = 512  # blocks whose hashes are kept
 _FILLED = 256  # blocks fetched one by one at most, before the rest becomes a gap
-_QUEUED = 4096  # events a listener may be behind
+_LAGGING_LOOKS = 8  # looks in a row that show an older block before a chain that never goes back is believed to have
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A block by its header. Hashes are 0x + 64 hex, `timestamp` unix seconds of the chain."""
-
-    number: int
-    hash: str
-    parent_hash: str
-    timestamp: int
-
-
-@dataclass(frozen=True, slots=True)
-class NewHead:
-    """`head` has become part of the chain. With `gap_from` the blocks from that number up to it were not told one by one."""
+class Block(msgspec.Struct, frozen=True):
+    """A block that was read, or a header that was pushed."""
 
     head: Head
-    gap_from: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reorg:
-    """Every block above `ancestor_number` that was told before is gone; `to_head` is the newest block now.
-
-    0 where no remembered block is left: the reorg is deeper than the tracker's memory.
-    """
-
-    from_head: Head
-    ancestor_number: int
-    to_head: Head
-
-
-Event: TypeAlias = NewHead | Reorg
-
-
-class Events:
-    """What happens on the chain from now on, for one listener; ends when the tracker does."""
-
-    def __init__(self) -> None:
-        self._queue: deque[Event] = deque()
-        self._arrived = asyncio.Event()
-        self._over = False
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        return self
-
-    async def __anext__(self) -> Event:
-        while not self._queue:
-            if self._over:
-                raise StopAsyncIteration
-            self._arrived.clear()
-            await self._arrived.wait()
-        return self._queue.popleft()
-
-    def put(self, event: Event) -> None:
-        """Add `event`; fold the queue when the listener is too far behind."""
-        self._queue.append(event)
-        if len(self._queue) > _QUEUED:
-            self._queue = deque(folded(self._queue))
-        self._arrived.set()
-
-    def drain(self) -> list[Event]:
-        """Return what has been told and not taken yet, without waiting."""
-        events = list(self._queue)
-        self._queue.clear()
-        return events
-
-    def end(self) -> None:
-        """Let the listener finish what is queued and stop."""
-        self._over = True
-        self._arrived.set()
-
-
-def folded(events: deque[Event]) -> list[Event]:
-    """Return `events` as at most one reorg and one new head that say the same about the chain.
-
-    `from_head` of such a reorg may be a block the listener was never told.
-    """
-    first, last = events[0], events[-1]
-    newest = last.head if isinstance(last, NewHead) else last.to_head
-    told = first.from_head.number if isinstance(first, Reorg) else (first.gap_from or first.head.number) - 1
-    reorgs = [event for event in events if isinstance(event, Reorg)]
-    kept = min([told, *(reorg.ancestor_number for reorg in reorgs)])
-    less: list[Event] = [Reorg(reorgs[0].from_head, kept, newest)] if kept < told else []
-    if newest.number > kept:
-        less.append(NewHead(newest, gap_from=kept + 1))
-    return less
+    header: bytes
 
 
 class BlockTracker:
-    """Follows the chain behind `call` (L1.call). `interval`: seconds between polls; `deeply_changed` is awaited when no remembered
-    block is left on the chain, or the chain has become shorter, and raises `Disconnected` when it is another chain.
+    """Follows the chain behind `call` (L1.call). `interval`: seconds between looks; `deeply_changed` is awaited when no remembered
+    block is left on the chain, or the chain has become shorter, and raises `Disconnected` when it is another chain; `goes_back` tells
+    whether this chain can become shorter (a dev node's can) or an older block is only a node that lags.
     """
 
     def __init__(
@@ -122,14 +49,19 @@ class BlockTracker:
         call: Callable[..., Awaitable[Any]],
         interval: Callable[[], float],
         deeply_changed: Callable[[], Awaitable[None]],
+        goes_back: Callable[[], bool] = lambda: True,
     ) -> None:
         self.head: Head | None = None
         self.finalized: Head | None = None
         self.safe: Head | None = None
+        self.figures = ChainFigures()
         self._call = call
         self._interval = interval
         self._deeply_changed = deeply_changed
+        self._goes_back = goes_back
         self._chain: deque[Head] = deque(maxlen=_REMEMBERED)
+        self._lagging = 0
+        self._pushed_whole = False
         self._listeners: WeakSet[Events] = WeakSet()
         self._callbacks: dict[object, Callable[[Event], None]] = {}
         self._poked = asyncio.Event()
@@ -151,9 +83,30 @@ class BlockTracker:
 
         return unsubscribe
 
+    def holds(self, block_hash: str) -> bool:
+        """Tell whether `block_hash` is among the remembered blocks of the chain."""
+        return any(head.hash == block_hash for head in reversed(self._chain))
+
     def poke(self) -> None:
         """Look at the chain now: something hints at a new block."""
         self._poked.set()
+
+    def announced(self, header: bytes) -> None:
+        """Take a header the node pushed (raw JSON). The next block is told at once; anything else makes the tracker look."""
+        self.figures.announced += 1
+        pushed = read_pushed(header)
+        if pushed is None:
+            self.poke()
+            return
+        head, self._pushed_whole = pushed.head, pushed.whole
+        old = self.head
+        if old is not None and head.hash == old.hash:
+            return
+        # While a look is under way its answer may be older than this header; it must not meet a newer head than it started from.
+        if old is None or self._syncing.locked() or (head.parent_hash, head.number) != (old.hash, old.number + 1):
+            self.poke()
+            return
+        self._adopt([Block(head, header)], None, head)
 
     async def run(self) -> None:
         """Follow the chain until cancelled; then every listener's events end."""
@@ -169,9 +122,12 @@ class BlockTracker:
     async def sync(self) -> Head | None:
         """Compare with the node now and tell the listeners; return the newest block. Raise what `call` raises."""
         async with self._syncing:
+            self.figures.looks += 1
             latest = await self._block("eth_getBlockByNumber", "latest")
-            if latest is not None and (self.head is None or latest.hash != self.head.hash):
+            if latest is not None and (self.head is None or latest.head.hash != self.head.hash):
                 await self._advance(latest)
+            else:
+                self._lagging = 0
             return self.head
 
     async def _try_to_sync(self) -> None:
@@ -189,35 +145,44 @@ class BlockTracker:
         except TimeoutError:
             return
 
-    async def _advance(self, latest: Head) -> None:
+    async def _advance(self, latest: Block) -> None:
         old = self.head
         if old is None:
-            self._adopt([latest], None, latest)
+            self._adopt([latest], None, latest.head)
+            return
+        if self._only_lags(latest.head, old):
             return
         branch = await self._branch_down_from(latest)
         if branch is None:
             return  # the chain changed while it was read; the next look sees it whole
-        joined = branch[0].parent_hash if branch else latest.hash
+        joined = branch[0].head.parent_hash if branch else latest.head.hash
         ancestor = next((head for head in self._chain if head.hash == joined), None)
         if ancestor is None:
             ancestor = await self._still_there()
-        if ancestor is None or latest.number < old.number:
+        if ancestor is None or latest.head.number < old.number:
             await self._deeply_changed()
         # How deep a reorg goes below all that is remembered nobody knows; the genesis alone is sure, it is pinned.
-        reorg = Reorg(old, ancestor.number if ancestor else 0, latest) if ancestor != old else None
+        reorg = Reorg(old, ancestor.number if ancestor else 0, latest.head) if ancestor != old else None
         if ancestor is None:
             self._chain.clear()
-        self._adopt(branch, reorg, latest)
+        self._adopt(branch, reorg, latest.head)
 
-    async def _branch_down_from(self, latest: Head) -> list[Head] | None:
+    def _only_lags(self, latest: Head, old: Head) -> bool:
+        """Tell whether an older block of our own chain is a node behind the others, as behind every large provider's address."""
+        if self._goes_back() or latest.number >= old.number or not self.holds(latest.hash):
+            return False
+        self._lagging += 1
+        return self._lagging < _LAGGING_LOOKS
+
+    async def _branch_down_from(self, latest: Block) -> list[Block] | None:
         """Return the unknown blocks up to `latest`, ascending, as far down as they are fetched; None when one has vanished."""
         known = {head.hash for head in self._chain}
-        if latest.hash in known:
+        if latest.head.hash in known:
             return []
         branch = deque([latest])
         lowest = self._chain[0].number
-        while branch[0].parent_hash not in known and branch[0].number > lowest and len(branch) < _FILLED:
-            parent = await self._block("eth_getBlockByHash", branch[0].parent_hash)
+        while (first := branch[0].head).parent_hash not in known and first.number > lowest and len(branch) < _FILLED:
+            parent = await self._block("eth_getBlockByHash", first.parent_hash)
             if parent is None:
                 return None
             branch.appendleft(parent)
@@ -230,28 +195,38 @@ class BlockTracker:
         while low < high:  # a block on the chain has all its ancestors on it
             middle = (low + high) // 2
             found = await self._block("eth_getBlockByNumber", hex(chain[middle].number))
-            if found is not None and found.hash == chain[middle].hash:
+            if found is not None and found.head.hash == chain[middle].hash:
                 low = middle + 1
             else:
                 high = middle
         return chain[low - 1] if low else None
 
-    def _adopt(self, branch: list[Head], reorg: Reorg | None, latest: Head) -> None:
+    def _adopt(self, branch: list[Block], reorg: Reorg | None, latest: Head) -> None:
         top = reorg.ancestor_number if reorg else (self.head.number if self.head else None)
-        self.head = latest
+        self.head, self._lagging = latest, 0
         if reorg is not None:
-            while self._chain and self._chain[-1].number > reorg.ancestor_number:
-                self._chain.pop()
+            self._forget_above(reorg.ancestor_number)
+            self.figures.reorgs += 1
             self._tell(reorg)
-        if branch and top is not None and branch[0].number > top + 1:
+        if branch and top is not None and branch[0].head.number > top + 1:
             self._chain.clear()  # what is remembered must be without a hole
-        self._chain.extend(branch)
-        for head in branch:
-            if top is not None and head.number <= top:
+        self._chain.extend(block.head for block in branch)
+        for block in branch:
+            number = block.head.number
+            if top is not None and number <= top:
                 continue
-            gap = top + 1 if top is not None and head.number > top + 1 else None
-            self._tell(NewHead(head, gap))
-            top = head.number
+            gap = top + 1 if top is not None and number > top + 1 else None
+            self.figures.heads += 1
+            self._tell(NewHead(block.head, gap, block.header))
+            top = number
+
+    def _forget_above(self, ancestor: int) -> None:
+        while self._chain and self._chain[-1].number > ancestor:
+            self._chain.pop()
+        if self.finalized is not None and self.finalized.number > ancestor:
+            self.finalized = None
+        if self.safe is not None and self.safe.number > ancestor:
+            self.safe = None
 
     def _tell(self, event: Event) -> None:
         for events in list(self._listeners):
@@ -262,12 +237,8 @@ class BlockTracker:
             except Exception:
                 log.exception("a listener of the L1 chain failed")
 
-    async def _block(self, method: str, which: str) -> Head | None:
+    async def _block(self, method: str, which: str) -> Block | None:
         block = await self._call(method, which, False)
         if block is None:
             return None
-        try:
-            number, timestamp = int(block["number"], 16), int(block["timestamp"], 16)
-            return Head(number, str(block["hash"]), str(block["parentHash"]), timestamp)
-        except (KeyError, TypeError, ValueError) as error:
-            raise Disconnected(f"the L1 node answered {method} with something that is not a block") from error
+        return Block(read_head(block, method), as_pushed(block, whole=self._pushed_whole))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from middleware.errors import Disconnected
-from proxy.upstream import block_tracker
+from proxy.upstream import block_tracker, chain_events
 from proxy.upstream.block_tracker import BlockTracker, Event, Events, Head, NewHead, Reorg, folded
 from tests.upstream.fake_node import block
 
@@ -170,7 +170,7 @@ async def test_a_foreign_chain_is_not_told() -> None:
 
 
 async def test_listeners_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(block_tracker, "_QUEUED", 50)
+    monkeypatch.setattr(chain_events, "_QUEUED", 50)
     chain = Chain()
     tracker = tracker_of(chain)
     await tracker.sync()
