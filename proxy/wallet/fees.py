@@ -36,6 +36,32 @@ class Fees:
     gas_limit: int
 
 
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What a block takes now, in wei per gas: `base` fee (None: a chain without one) and the node's tip or gas price."""
+
+    base: int | None
+    tip: int
+
+    @property
+    def price(self) -> int:
+        """What gets a transaction into the next blocks: room for the base fee to rise twice (EIP-1559: an eighth a block)."""
+        return self.tip if self.base is None else self.base * 5 // 4 + self.tip
+
+    @property
+    def least(self) -> int:
+        """What a block takes at all."""
+        return self.base or 0
+
+
+async def market_of(l1: L1) -> Market:
+    """Return the present market. Raise `Disconnected` or the node's error."""
+    block = await l1.call("eth_getBlockByNumber", "latest", False)
+    if block.get("baseFeePerGas") is None:
+        return Market(None, int(await l1.call("eth_gasPrice"), 16))
+    return Market(int(block["baseFeePerGas"], 16), await _tip(l1))
+
+
 async def choose_fees(l1: L1, wanted: Wanted) -> Fees:
     """Return the fee bounds: twice the base fee and the node's tip where the asker named none. Raise `InvalidParams`."""
     if wanted.gas_price is not None and (wanted.max_fee is not None or wanted.tip is not None):

@@ -19,7 +19,10 @@ DAPP = ""
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A signed transaction. `holder`: the operation that owns the nonce, or `DAPP`; `sent`: the node has taken it once."""
+    """A signed transaction. `holder`: the operation that owns the nonce, or `DAPP`; `sent`: the node has taken it once.
+
+    `over`: the operation's transaction that the owner let this one of a dapp take the place of; either may be mined.
+    """
 
     sender: str
     nonce: int
@@ -27,6 +30,7 @@ class Signed:
     raw: str
     holder: str
     sent: bool = False
+    over: Signed | None = None
 
 
 class Ledger:
@@ -55,9 +59,13 @@ class Ledger:
         batch.delete(self._space, _key(sender, nonce))
 
     def drop(self, signed: Signed) -> None:
-        """Free the nonce of a transaction, unless another holds it by now."""
+        """Free the nonce of a transaction, unless another holds it by now; what it was to replace holds it again."""
         present = self.at(signed.sender, signed.nonce)
-        if present is not None and present.hash == signed.hash:
+        if present is None or present.hash != signed.hash:
+            return
+        if present.over is not None:
+            self.write(present.over)
+        else:
             self._space.write(delete=[_key(signed.sender, signed.nonce)])
 
     def at(self, sender: str, nonce: int) -> Signed | None:

@@ -5,11 +5,12 @@ Made by `transactions.prepare`, shown in a question, bound by its digest, signed
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from middleware.amounts import ether
 from middleware.questions import digest_of
+from proxy.wallet.fees import Market
 
 AccessList = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -18,7 +19,8 @@ AccessList = tuple[tuple[str, tuple[str, ...]], ...]
 class Prepared:
     """One transaction to be. Amounts in wei, `gas` and `max_fee` (per gas) are upper bounds, `valid_until` unix seconds.
 
-    `to` None: a contract is created. `tip` None: a legacy gas price. `nonce` None: the account's next one.
+    `to` None: a contract is created. `tip` None: a legacy gas price. `nonce` None: the account's next one. `max_fee_bound`:
+    how far `max_fee` may grow where the transaction has to be sent again with a higher fee; None: it may not.
     """
 
     chain_id: int
@@ -32,11 +34,12 @@ class Prepared:
     valid_until: int
     nonce: int | None = None
     access_list: AccessList = ()
+    max_fee_bound: int | None = None
 
     @property
     def fee_bound(self) -> int:
         """The most the fee can be, in wei."""
-        return self.gas * self.max_fee
+        return self.gas * (self.max_fee_bound or self.max_fee)
 
     @property
     def cost_bound(self) -> int:
@@ -58,6 +61,30 @@ class Prepared:
         """What an approval is bound to: SHA-256 over all that will run."""
         return digest_of(self.to_json())
 
+    def priced(self, market: Market) -> Prepared:
+        """Return it with the fee the market asks now, no lower than before and within what was approved."""
+        bound = self.max_fee_bound
+        if bound is None:
+            return self
+        max_fee = min(bound, max(self.max_fee, market.price))
+        tip = None if self.tip is None else min(max(self.tip, market.tip), max_fee)
+        return replace(self, max_fee=max_fee, tip=tip)
+
+    def dearer(self, market: Market) -> Prepared | None:
+        """Return it with a fee that replaces the present one in a node's pool, None where what was approved allows none.
+
+        Nodes take a replacement that pays a tenth more in both fees (geth, reth, anvil); an eighth is offered.
+        """
+        bound = self.max_fee_bound or self.max_fee
+        tip = None if self.tip is None else max(_eighth_more(self.tip), market.tip)
+        price = (market.base or 0) * 5 // 4 + tip if tip is not None else market.tip
+        max_fee = min(bound, max(_eighth_more(self.max_fee), price))
+        if tip is not None:
+            tip = min(tip, max_fee)
+        if not _replaces(max_fee, self.max_fee) or (tip is not None and not _replaces(tip, self.tip or 0)):
+            return None
+        return replace(self, max_fee=max_fee, tip=tip)
+
     def to_json(self) -> dict[str, Any]:
         """Return everything that is approved, as JSON; quantities as `0x` text, `validUntil` in unix seconds."""
         fields: dict[str, Any] = {
@@ -76,6 +103,8 @@ class Prepared:
             fields["gasPrice"] = hex(self.max_fee)
         else:
             fields["maxFeePerGas"], fields["maxPriorityFeePerGas"] = hex(self.max_fee), hex(self.tip)
+        if self.max_fee_bound is not None:
+            fields["maxFeePerGasBound"] = hex(self.max_fee_bound)
         return fields
 
     @classmethod
@@ -94,6 +123,7 @@ class Prepared:
             valid_until=fields["validUntil"],
             nonce=None if fields["nonce"] is None else int(fields["nonce"], 16),
             access_list=tuple((entry["address"], tuple(entry["storageKeys"])) for entry in fields["accessList"]),
+            max_fee_bound=int(fields["maxFeePerGasBound"], 16) if "maxFeePerGasBound" in fields else None,
         )
 
     def transaction(self, nonce: int) -> dict[str, Any]:
@@ -114,3 +144,12 @@ class Prepared:
             if entries:
                 fields |= {"type": 1, "accessList": entries}
         return fields
+
+
+def _eighth_more(fee: int) -> int:
+    return fee + fee // 8 + 1
+
+
+def _replaces(fee: int, present: int) -> bool:
+    """Tell whether a fee is at least a tenth above the present one."""
+    return fee * 10 >= present * 11 and fee > present

@@ -13,7 +13,7 @@ from typing import Any
 from middleware.questions import Facts, Question, digest_of
 from middleware.waist import Context, Origin
 from proxy.wallet import calldata, sign_in, typed_data_warnings
-from proxy.wallet.ledger import Signed
+from proxy.wallet.ledger import DAPP, Signed
 from proxy.wallet.prepared import Prepared
 from proxy.wallet.recovery import hash_message
 from proxy.wallet.typed_data import TypedData
@@ -51,6 +51,12 @@ def transaction_question(
         warnings += (f"no_code: {prepared.to} has no code on this chain, so the data would do nothing there",)
     if replaces is not None:
         details["replaces"] = replaces.hash
+    if (operation := _operation_of(replaces)) is not None:
+        details["replacesOperation"] = operation
+        warnings += (
+            f"replaces_operation: this takes the nonce of operation {operation}, which a plugin has under way;"
+            " only one of both will be executed",
+        )
     return Question(
         origin=context.origin,
         kind="transaction",
@@ -120,8 +126,17 @@ def _sending(prepared: Prepared, decoded: calldata.Decoded | None, replaces: Sig
         what = f"call function 0x{prepared.data[:4].hex()} of {prepared.to}"
     paid = f" with {prepared.value_text}" if prepared.value and (prepared.data or prepared.to is None) else ""
     instead = f", in place of transaction {replaces.hash}" if replaces is not None else ""
+    if (operation := _operation_of(replaces)) is not None:
+        instead = f"{instead}: replaces operation {operation}"
     # Without the fee, which stands in the details: the same wish reads the same in the next block (hardening.md 14).
     return f"{what}{paid} from {prepared.sender}{instead}"
+
+
+def _operation_of(replaced: Signed | None) -> str | None:
+    """Return the operation whose nonce would be taken, also where a dapp's transaction lies over it already."""
+    if replaced is not None and replaced.over is not None:
+        replaced = replaced.over
+    return replaced.holder if replaced is not None and replaced.holder != DAPP else None
 
 
 def _waiting(gap: int) -> str:

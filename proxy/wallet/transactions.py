@@ -1,6 +1,6 @@
-"""L1 transactions of the main accounts: prepared with upper bounds, given one nonce, on disk, then sent.
+"""L1 transactions of one set of keys: prepared with upper bounds, given one nonce, on disk, then sent.
 
-`eth_sendTransaction` and the host's operations both go through here. Between `prepare` and `sign` stands the owner's
+One object for the main accounts, another with a ledger of its own for the plugins' own keys. `eth_sendTransaction` and the host's operations both go through here. Between `prepare` and `sign` stands the owner's
 approval, which is bound to `Prepared.digest`; this module must never be called past it. The signed bytes are on disk
 before the node sees them, and sending is repeatable: the same bytes can be mined once only (hardening.md 13, 21).
 """
@@ -11,12 +11,13 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from middleware.amounts import ether
 from middleware.errors import Disconnected, InvalidParams, Refused, RpcError
 from proxy.storage import Batch
-from proxy.wallet.fees import Wanted, bound_gas, check_gas, fees_and_balance
+from proxy.wallet.fees import Market, Wanted, balance_of, bound_gas, check_gas, fees_and_balance, market_of
 from proxy.wallet.l1_port import L1
 from proxy.wallet.ledger import DAPP, Ledger, Signed
 from proxy.wallet.prepared import AccessList, Prepared
@@ -26,7 +27,7 @@ VALID_SECONDS = 600  # from preparation to the first broadcast (hardening.md 13)
 
 
 class Signer(Protocol):
-    """The keyring, as far as transactions need it."""
+    """Whoever holds the keys: the keyring, or `own_keys` for plugins."""
 
     def sign_transaction(self, address: str, transaction: dict[str, Any]) -> bytes:
         """Return the signed bytes; raise `Unauthorized` while locked."""
@@ -62,16 +63,19 @@ class Transactions:
         nonce: int | None = None,
         access_list: AccessList = (),
         valid_seconds: float = VALID_SECONDS,
+        fee_growth: int = 0,
+        later: bool = False,
     ) -> Prepared:
         """Return the transaction with bounds of gas and fee. Raise the node's error if it would revert now.
 
         Raise an error of code -32000 when the account cannot pay it, `InvalidParams` for a nonce or fee that cannot be.
-        `gas`: taken as the limit instead of an estimate.
+        `gas`: taken as the limit instead of an estimate. `fee_growth`: the fee may grow to this many times the present
+        one where the transaction is stuck; 0: it is sent once, at a fee that lasts. `later`: who can pay is asked then.
         """
         if nonce is not None:
             await self._check_nonce(sender, nonce)
         fees, balance = await fees_and_balance(self._l1, sender, wanted or Wanted())
-        if balance < value:
+        if balance < value and not later:
             raise _too_poor(sender, balance, value)
         if gas is not None:
             check_gas(gas, fees.gas_limit)
@@ -90,7 +94,9 @@ class Transactions:
             nonce=nonce,
             access_list=access_list,
         )
-        if balance < prepared.cost_bound:
+        if fee_growth:
+            prepared = _growing(prepared, await market_of(self._l1), fee_growth)
+        if balance < prepared.cost_bound and not later:
             raise _too_poor(sender, balance, prepared.cost_bound)
         return prepared
 
@@ -103,7 +109,8 @@ class Transactions:
     ) -> Signed:
         """Give the transaction its nonce, sign it and put it on disk; `also` adds writes to the same atomic batch.
 
-        `replaces`: the transaction of ours that the approved one takes the place of, by its nonce; no other is replaced.
+        `replaces`: the transaction of ours that the approved one takes the place of, by its nonce; no other is replaced. An
+        operation's own one is replaced by the same with a higher fee, whose approval stands since the first.
 
         Raise `Unauthorized` while locked, `Expired` after `valid_until`, `InvalidParams` for a nonce that is taken.
         """
@@ -113,12 +120,19 @@ class Transactions:
             else:
                 nonce = await self._check_nonce(prepared.sender, prepared.nonce)
                 self._refuse_to_replace_another(prepared.sender, nonce, replaces)
-            if self._clock() > prepared.valid_until:
+            if self._clock() > prepared.valid_until and not _same_operation(holder, replaces):
                 raise Expired
             if prepared.chain_id != self._l1.chain_id:
                 raise Disconnected(f"this was prepared for chain {prepared.chain_id}, the node is on another one")
             raw = self._signer.sign_transaction(prepared.sender, prepared.transaction(nonce))
-            signed = Signed(prepared.sender, nonce, "0x" + keccak(raw).hex(), "0x" + raw.hex(), holder)
+            signed = Signed(
+                prepared.sender,
+                nonce,
+                "0x" + keccak(raw).hex(),
+                "0x" + raw.hex(),
+                holder,
+                over=_under(replaces) if holder == DAPP else None,
+            )
             batch = Batch()
             if also is not None:
                 also(batch, signed)
@@ -171,6 +185,35 @@ class Transactions:
         """Return the transaction of ours that holds a nonce."""
         return self._ledger.at(sender, nonce)
 
+    async def held_by(self, sender: str, nonce: int, holder: str) -> Signed | None:
+        """Return an operation's transaction at its nonce; None while one that the owner let replace it may be mined."""
+        async with self._turns[sender]:
+            present = self._ledger.at(sender, nonce)
+            if present is not None and present.holder == DAPP and present.hash not in self._present:
+                if not await self.is_known(present.hash):
+                    self._ledger.drop(present)
+                present = self._ledger.at(sender, nonce)
+        return present if present is not None and present.holder == holder else None
+
+    async def priced(self, prepared: Prepared) -> Prepared:
+        """Return it with the fee that the market asks now, within its bound. Raise `Refused` where that is too little.
+
+        Raise an error of code -32000 when the account cannot pay it.
+        """
+        market, balance = await asyncio.gather(market_of(self._l1), balance_of(self._l1, prepared.sender))
+        priced = prepared.priced(market)
+        if priced.max_fee < market.least:
+            raise Refused(f"the base fee, {market.least} wei per gas, is above what was approved, {priced.max_fee}")
+        needed = priced.value + priced.gas * priced.max_fee
+        if balance < needed:
+            raise _too_poor(prepared.sender, balance, needed)
+        return priced
+
+    async def dearer(self, attempt: Prepared, nonce: int) -> Prepared | None:
+        """Return a stuck transaction with a fee that replaces it at its nonce, None where its approval allows none."""
+        dearer = attempt.dearer(await market_of(self._l1))
+        return None if dearer is None else replace(dearer, nonce=nonce)
+
     async def estimate(self, prepared: Prepared) -> int:
         """Return the gas the transaction would need now. Raise the node's error if it would revert."""
         call = _call(prepared.sender, prepared.to, prepared.value, prepared.data, prepared.access_list)
@@ -209,19 +252,19 @@ class Transactions:
         latest = await self.count(sender, "latest")
         if nonce < latest:
             raise InvalidParams("nonce", f"the next nonce or a pending one, {hex(latest)} or higher", hex(nonce))
-        holder = self._ledger.at(sender, nonce)
-        if holder is not None and holder.holder != DAPP:
-            raise InvalidParams(
-                "nonce", f"a nonce that no pending operation owns; this one is operation {holder.holder}'s", hex(nonce)
-            )
         return nonce
 
     def _refuse_to_replace_another(self, sender: str, nonce: int, replaces: Signed | None) -> None:
         present = self._ledger.at(sender, nonce)
-        if present is not None and (replaces is None or present.hash != replaces.hash):
+        if present is None or (replaces is not None and present.hash == replaces.hash):
+            return
+        if present.holder != DAPP:
             raise InvalidParams(
-                "nonce", "a nonce that no transaction took since the owner was asked", f"{hex(nonce)}, {present.hash}'s"
+                "nonce", f"a nonce that no pending operation owns; this one is operation {present.holder}'s", hex(nonce)
             )
+        raise InvalidParams(
+            "nonce", "a nonce that no transaction took since the owner was asked", f"{hex(nonce)}, {present.hash}'s"
+        )
 
 
 def _call(sender: str, to: str | None, value: int, data: bytes, access_list: AccessList) -> dict[str, Any]:
@@ -231,6 +274,21 @@ def _call(sender: str, to: str | None, value: int, data: bytes, access_list: Acc
     if access_list:
         call["accessList"] = [{"address": address, "storageKeys": list(keys)} for address, keys in access_list]
     return call
+
+
+def _growing(prepared: Prepared, market: Market, growth: int) -> Prepared:
+    """Return it at the market's price, which may grow to `growth` times what a block takes now."""
+    bound = growth * (market.least + market.tip)
+    return replace(prepared, max_fee=min(market.price, bound), max_fee_bound=bound)
+
+
+def _same_operation(holder: str, replaces: Signed | None) -> bool:
+    return holder != DAPP and replaces is not None and replaces.holder == holder
+
+
+def _under(replaced: Signed | None) -> Signed | None:
+    """Return the operation's transaction that stays under a dapp's one."""
+    return replaced.over if replaced is not None and replaced.holder == DAPP else replaced
 
 
 def _too_poor(sender: str, balance: int, needed: int) -> RpcError:

@@ -148,7 +148,7 @@ async def test_the_nonce_of_an_operation_is_nobodys_else(
     operation = await transactions.sign(await transactions.prepare(OWNER, OTHER, 1), holder="op")
     restarted = Transactions(chain, keyring, ledger)
     with pytest.raises(InvalidParams, match="operation op"):
-        await restarted.prepare(OWNER, OTHER, 2, nonce=operation.nonce)
+        await restarted.execute(await restarted.prepare(OWNER, OTHER, 2, nonce=operation.nonce))
     await restarted.execute(await restarted.prepare(OWNER, OTHER, 2))
     assert [sent.nonce for sent in chain.pool.values()] == [1]
 
