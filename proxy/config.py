@@ -28,10 +28,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class L1Settings(Settings, frozen=True, kw_only=True):
-    """[l1] which node to ask. `urls`: http(s)://, ws(s)://, a socket path, or "dev" for the embedded one."""
+    """[l1] which node to ask. `urls`: http(s)://, ws(s)://, a socket path, or "dev" for the embedded one.
+
+    `stale_after`: seconds after which a newest block counts as old (`/readyz`, `status`, `doctor`); never on a dev node.
+    """
 
     urls: list[str] = []
     confirmations: Annotated[int, Meta(ge=1, le=10_000)] = 12
+    stale_after: Seconds = 180
 
 
 class ListenSettings(Settings, frozen=True, kw_only=True):
@@ -73,6 +77,14 @@ class CacheSettings(Settings, frozen=True, kw_only=True):
     enabled: bool | Literal["auto"] = "auto"
 
 
+class LogSettings(Settings, frozen=True, kw_only=True):
+    """[log] what stands on standard error. `slow_call`: a call that takes longer is a line of level info (0: none)."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "warning"
+    slow_call: Annotated[float, Meta(ge=0)] = 5
+
+
 class MiddlewareEntry(Settings, frozen=True, kw_only=True):
     """[[middleware]] a web3.py middleware class or builder, or a link of our own, by dotted path `module:name`."""
 
@@ -89,6 +101,7 @@ class Config(Settings, frozen=True, kw_only=True):
     methods: MethodSettings = MethodSettings()
     limits: LimitSettings = LimitSettings()
     cache: CacheSettings = CacheSettings()
+    log: LogSettings = LogSettings()
     middleware: list[MiddlewareEntry] = []
 
 

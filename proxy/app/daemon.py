@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import resource
 import signal
 import sys
@@ -25,6 +24,7 @@ from middleware.forward import Forward
 from middleware.methods import MethodTable
 from middleware.waist import OWNER
 from middleware.web3_adapter import configured_links
+from proxy.app import logs
 from proxy.app.ground import open_ground
 from proxy.app.layer1 import open_l1
 from proxy.app.options import RunOptions, StartRefused
@@ -56,11 +56,9 @@ class Doors:
 
 def serve(options: RunOptions, notice: Notice) -> None:
     """Run a daemon until SIGTERM or SIGINT. Raises `StartRefused`, or what keeps it from starting."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logs.set_up(options.config.log)
     _raise_descriptor_limit()
-    uvloop.run(_serve(options, notice))
+    uvloop.run(_serve(options, logs.notices(options.config.log, notice)))
 
 
 def _raise_descriptor_limit() -> None:

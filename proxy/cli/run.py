@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
+import msgspec
 
 from middleware.errors import RpcError
 from middleware.loading import BadEntry
@@ -24,6 +26,7 @@ from proxy.storage.directory import DirectoryInUse
 @click.option("--l1", metavar="URL|SOCKET|dev", help="The L1 node to ask; beats the config.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the dapp listener (0: any free one).")
 @click.option("--console-port", type=click.IntRange(0, 65535), help="Port of the owner's console (0: any free one).")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Lines on standard error; beats [log] format.")
 @click.option("--password-file", metavar="F", help="File or descriptor (/dev/fd/N) with the password; - for stdin.")
 @session_options
 def run(
@@ -33,6 +36,7 @@ def run(
     l1: str | None,
     port: int | None,
     console_port: int | None,
+    log_format: Literal["text", "json"] | None,
     password_file: str | None,
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C.
@@ -41,6 +45,8 @@ def run(
     that answers them. With --json the first line of standard output names every door, once all of them answer.
     """
     config = _config(session, config_file)
+    if log_format is not None:
+        config = msgspec.structs.replace(config, log=msgspec.structs.replace(config.log, format=log_format))
     urls = [l1] if l1 else (config.l1.urls or (["dev"] if dev else []))
     if not urls:
         raise Failure(
