@@ -1,0 +1,172 @@
+"""The cache: answers of the node that hold, given again without asking it. Behind permission, before everything that asks.
+
+Key: the partition of the asker (a web origin alone, everybody else together: hardening.md 3), the method and the raw params;
+two spellings of one call are two entries. How long an answer holds say `cache_rules`; that it was asked and answered in one
+epoch of the chain, `epoch`. What holds for ever is dropped when blocks go away, what holds for a head is dropped with the
+head, when any answer shows a newer block, when a call passes that may change the chain, and after two seconds in any case:
+so old is the oldest answer about the newest state even where the chain changes behind the proxy's back. On a node of a
+developer nothing holds longer than that. Each caller gets the bytes the node would have written for its id.
+It must never remember errors, nothing (null), or anything whose id or params a node might read in another way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from middleware.answer_id import divide
+from middleware.cache_rules import RULES, TELLS_BLOCKS, Holds, holds, rewrites, sends
+from middleware.cache_store import CacheStore, Kept, Key
+from middleware.cache_switch import CacheSwitch
+from middleware.epoch import Epoch
+from middleware.waist import Answer, Context, Next, NodeReply, OriginKind, Request
+
+HELD = 2.0  # seconds an answer about the newest state is given again at most
+_SHORT_NUMBER = 18  # digits that fit an integer of 64 bits whatever they are
+
+
+class _Reply(msgspec.Struct):
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_reply = msgspec.json.Decoder(_Reply)
+
+
+def partition(context: Context) -> str:
+    """Return whose answers an asker may share: those of its own web origin, or those of everybody who is no page."""
+    origin = context.origin
+    return origin.name if origin.kind is OriginKind.WEB else ""
+
+
+class Cache:
+    """`odd` tells whether a request's id or params must travel as they are, alone; `most_bytes` bounds everything kept."""
+
+    def __init__(
+        self,
+        epoch: Epoch,
+        switch: CacheSwitch,
+        odd: Callable[[Request], bool],
+        most_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._epoch, self._switch, self._odd, self._clock = epoch, switch, odd, clock
+        self._store = CacheStore(most_bytes)
+        self._seen, self._history = epoch.number, epoch.history
+        self.figures = self._store.figures
+
+    def handles(self, method: str) -> bool:
+        """Tell whether answers of `method` are remembered, tell of blocks, or a call of it may change the chain."""
+        return (
+            method in RULES
+            or method in TELLS_BLOCKS
+            or method == "eth_blockNumber"
+            or sends(method)
+            or rewrites(method)
+        )
+
+    def get(self, request: Request, context: Context) -> bytes | None:
+        """Return the whole body that answers `request`, None if nothing is remembered that still holds. Permission stands before."""
+        now = self._clock()
+        if not self._switch.on(now):
+            return None
+        epoch = self._epoch
+        if epoch.number != self._seen:
+            self._turn()
+        raw_id = request.id
+        key = (partition(context), request.method, request.params)
+        kept = self._store.get(key)
+        if kept is None or raw_id is None or not self._holds(kept, now, key):
+            return None
+        if not (raw_id.isdigit() and len(raw_id) <= _SHORT_NUMBER) and self._odd(Request(request.method, b"", raw_id)):
+            return None
+        self.figures.hits += 1
+        return kept.head + raw_id + kept.tail
+
+    async def __call__(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
+        """Answer from memory, or ask and remember."""
+        method = request.method
+        if method not in RULES:
+            return await self._watched(request, context, next)
+        body = self.get(request, context)
+        if body is not None:
+            return NodeReply(body)
+        began = self._epoch.number
+        answer = await next(request, context)
+        if isinstance(answer, NodeReply):
+            if method in TELLS_BLOCKS and b"pending" not in request.params:
+                self._epoch.shows_block(answer.body)
+            if self._switch.on(self._clock()):
+                self.figures.misses += 1
+                if began == self._epoch.number and not self._odd(request):
+                    self._keep(request, context, answer.body)
+        return answer
+
+    async def _watched(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
+        """Ask what is never remembered, and learn from it that the chain moved."""
+        method = request.method
+        if method == "eth_blockNumber":
+            answer = await next(request, context)
+            if isinstance(answer, NodeReply):
+                self._epoch.shows_height(answer.body)
+            return answer
+        self._may_change(method)
+        try:
+            answer = await next(request, context)
+        finally:
+            self._may_change(method)
+        if method in TELLS_BLOCKS and isinstance(answer, NodeReply):
+            self._epoch.shows_block(answer.body)
+        return answer
+
+    def _may_change(self, method: str) -> None:
+        self._epoch.sends += 1
+        if rewrites(method):
+            self._epoch.rewrite()
+        elif self._switch.throwaway:
+            self._epoch.turn()  # a developer's node makes the block at once
+
+    def _turn(self) -> None:
+        epoch = self._epoch
+        self._store.flush(everything=epoch.history != self._history)
+        self._seen, self._history = epoch.number, epoch.history
+
+    def _holds(self, kept: Kept, now: float, key: Key) -> bool:
+        if kept.until is None:
+            return True
+        if now < kept.until and (kept.pin is None or kept.pin == self._pin(kept.pin[0])):
+            return True
+        self._store.drop(key)
+        return False
+
+    def _keep(self, request: Request, context: Context, body: bytes) -> None:
+        """Remember an answer that was asked and given in this epoch, if it holds."""
+        if request.id is None or len(body) > self._store.largest:
+            return
+        try:
+            reply = _reply.decode(body)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return
+        if (
+            isinstance(reply.result, msgspec.UnsetType)
+            or reply.error is not msgspec.UNSET
+            or bytes(reply.result) == b"null"
+        ):
+            return
+        how_long = holds(request.method, request.params, reply.result, self._epoch.blocks)
+        divided = divide(body, request.id)
+        if how_long is None or divided is None:
+            return
+        if self._epoch.number != self._seen:
+            self._turn()
+        fleeting = how_long is not Holds.EVER or self._switch.throwaway
+        kept = Kept(*divided, self._clock() + HELD if fleeting else None, self._pin(how_long.value))
+        self._store.put((partition(context), request.method, request.params), kept)
+
+    def _pin(self, tag: str) -> tuple[str, str] | None:
+        """Return the block that "safe" or "finalized" names now."""
+        blocks = self._epoch.blocks
+        head = {"safe": blocks.safe, "finalized": blocks.finalized}.get(tag)
+        return (tag, head.hash) if head is not None else None
