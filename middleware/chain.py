@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 from middleware.methods import MethodTable
-from middleware.waist import Answer, Context, Next, Request
+from middleware.waist import Answer, Context, LargeReply, Middleware, Next, NodeReply, Request, Result
 
 logger = logging.getLogger("l2proxy.chain")
 
 Terminal: TypeAlias = Callable[[Request, Context], Awaitable[Answer]]
+Decide: TypeAlias = Callable[[Request, Context], "Answer | None"]
 MOST_DISPATCHES = 16  # a link that dispatches to itself is a mistake, not a reason to exhaust the stack
 
 
@@ -30,6 +31,17 @@ class Link(Protocol):
 
     async def __call__(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
         """Return an answer, call `next`, or raise an `RpcError`."""
+
+
+class Gate(Protocol):
+    """A link that often knows its answer at once, without waiting for anybody.
+
+    A link with `decide` is asked by it alone, before anything is awaited. If it has `go_on` as well, that is called in place
+    of the link itself where `decide` had nothing to say (a cache: to keep the answer that comes).
+    """
+
+    def decide(self, request: Request, context: Context) -> Answer | None:
+        """Return an answer, raise an `RpcError`, or return None: the call goes on."""
 
 
 class ChangedCall(Exception):
@@ -50,11 +62,22 @@ class Chain:
         self._configured = tuple(configured)
         self._terminal = terminal
         self._table = table or MethodTable()
-        self._compiled: dict[str, Terminal] = {}
+        self._ways: dict[str, _Way] = {}
 
     async def __call__(self, request: Request, context: Context) -> Answer:
         """Answer one call of `context.origin`."""
-        return await self.compiled(request.method)(request, self.bound(context))
+        answer = self.begin(request, context)
+        return answer if isinstance(answer, (NodeReply, Result, LargeReply)) else await answer
+
+    def begin(self, request: Request, context: Context) -> Answer | Awaitable[Answer]:
+        """Return the answer of one call, or what is to be awaited for it; raise what stops it at once."""
+        way = self._ways.get(request.method) or self._way(request.method)
+        context = self.bound(context)
+        for decide in way.gates:
+            answer = decide(request, context)
+            if answer is not None:
+                return answer
+        return way.rest(request, context)
 
     def bound(self, context: Context) -> Context:
         """Return `context` with `dispatch` entering this chain; a context already bound to it comes back as it is."""
@@ -63,24 +86,51 @@ class Chain:
             return context
         return replace(context, dispatch=_Dispatch(self, context, 0))
 
-    def compiled(self, method: str) -> Terminal:
-        """Return the one callable that answers `method`."""
-        call = self._compiled.get(method)
-        if call is None:
-            call = self._compile(method)
+    def _way(self, method: str) -> _Way:
+        way = self._ways.get(method)
+        if way is None:
+            way = self._compile(method)
             if self._table.is_known(method):
-                self._compiled[method] = call
-        return call
+                self._ways[method] = way
+        return way
 
-    def _compile(self, method: str) -> Terminal:
+    def _compile(self, method: str) -> _Way:
+        links = [link for link in self._links if link.handles(method)]
+        configured = [link for link in self._configured if link.handles(method)]
+        gates: list[Decide] = []
+        rest: Sequence[Middleware] = links
+        if not configured:
+            gates, rest = _gates(links)
         call = self._terminal
-        for link in reversed(self._links):
-            if link.handles(method):
-                call = _before(link, call)
-        for link in reversed(self._configured):
-            if link.handles(method):
-                call = _before_guarded(link, call)
-        return call
+        for link in reversed(rest):
+            call = _before(link, call)
+        for link in reversed(configured):
+            call = _before_guarded(link, call)
+        return _Way(gates, call)
+
+
+class _Way:
+    """A method's way: what may decide at once, then the rest, which is awaited."""
+
+    __slots__ = ("gates", "rest")
+
+    def __init__(self, gates: Sequence[Decide], rest: Terminal) -> None:
+        self.gates = tuple(gates)
+        self.rest = rest
+
+
+def _gates(links: Sequence[Link]) -> tuple[list[Decide], Sequence[Middleware]]:
+    """Split off the leading links that may decide at once; the first that must hear of the answer is the last of them."""
+    gates: list[Decide] = []
+    for number, link in enumerate(links):
+        decide: Decide | None = getattr(link, "decide", None)
+        if decide is None:
+            return gates, list(links[number:])
+        gates.append(decide)
+        go_on: Middleware | None = getattr(link, "go_on", None)
+        if go_on is not None:
+            return gates, [go_on, *links[number + 1 :]]
+    return gates, []
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +145,12 @@ class _Dispatch:
         if self.depth >= MOST_DISPATCHES:
             raise RecursionError(f"links dispatched {MOST_DISPATCHES} calls deep, the last of {request.method[:80]!r}")
         deeper = replace(self.context, dispatch=_Dispatch(self.chain, self.context, self.depth + 1))
-        return await self.chain.compiled(request.method)(request, deeper)
+        return await self.chain(request, deeper)
 
 
-def _before(link: Link, inner: Terminal) -> Terminal:
-    async def call(request: Request, context: Context) -> Answer:
-        return await link(request, context, inner)
+def _before(link: Middleware, inner: Terminal) -> Terminal:
+    def call(request: Request, context: Context) -> Awaitable[Answer]:
+        return link(request, context, inner)
 
     return call
 

@@ -30,6 +30,8 @@ FILTERS = frozenset(
     }
 )
 """Served here, and still open to everyone who may read the chain."""
+_HELD = NEEDS_KEYS | {"eth_accounts", "eth_subscribe", "l2_getState", "l2_getDeposits", "l2_getOperations"}
+"""What takes more than being connected."""
 
 _ID = re.compile(r"[a-z0-9-]{2,32}")
 _ACTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -90,26 +92,31 @@ class PermissionLink:
 
     async def __call__(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
         """Go on, answer `[]`, or raise 4100."""
+        answer = self.decide(request, context)
+        return await next(request, context) if answer is None else answer
+
+    def decide(self, request: Request, context: Context) -> Answer | None:
+        """Return None to go on, `[]` as an answer, or raise 4100. Waits for nobody."""
         origin, method = context.origin, request.method
-        match origin.kind:
-            case OriginKind.WEB if not self._permissions.is_connected(origin):
+        kind = origin.kind
+        if kind is OriginKind.WEB:
+            if not self._permissions.is_connected(origin):
                 if method in EMPTY_FOR_STRANGERS:
                     return result([])
                 self._check_stranger(origin, method)
-            case OriginKind.WEB | OriginKind.SOCKET:
-                pass
-            case OriginKind.TOKEN:
-                if not self._token_alive(origin.name):
-                    raise Unauthorized("this token was revoked or has expired", "l2proxy token new NAME")
-            case OriginKind.PLUGIN:
-                return await self._of_plugin(request, context, next)
-            case _:
-                if method in EMPTY_FOR_STRANGERS:
-                    return result([])  # libraries call these at their start (EIP-1102)
-                self._check_anonymous(request)
-                return await next(request, context)
+        elif kind is OriginKind.TOKEN:
+            if not self._token_alive(origin.name):
+                raise Unauthorized("this token was revoked or has expired", "l2proxy token new NAME")
+        elif kind is OriginKind.PLUGIN:
+            self._check_plugin(method)
+            return None
+        elif kind is not OriginKind.SOCKET:
+            if method in EMPTY_FOR_STRANGERS:
+                return result([])  # libraries call these at their start (EIP-1102)
+            self._check_anonymous(request)
+            return None
         self._check_held(origin, request)
-        return await next(request, context)
+        return None
 
     # -- kinds of origins
 
@@ -143,16 +150,17 @@ class PermissionLink:
             f"{method} is served to pages with an Origin and programs with a token", command(*_token_for(request))
         )
 
-    async def _of_plugin(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
+    def _check_plugin(self, method: str) -> None:
         # The host checked the manifest's grant; a plugin has no accounts and invokes nobody.
-        if self._table.classify(request.method) is not MethodClass.PASS:
-            raise Unauthorized(f"{request.method} is not served to plugins")
-        return await next(request, context)
+        if self._table.classify(method) is not MethodClass.PASS:
+            raise Unauthorized(f"{method} is not served to plugins")
 
     # -- what an origin holds
 
     def _check_held(self, origin: Origin, request: Request) -> None:
         method = request.method
+        if method not in _HELD:
+            return
         if method == "l2_invoke":
             plugin, action = (self._named(origin, request, place) for place in ("plugin", "action"))
             if not self._permissions.may_invoke(origin, plugin, action):

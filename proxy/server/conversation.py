@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from middleware.waist import Context
-from proxy.server.door import Door
+from proxy.server.door import Door, Later
 from proxy.server.outbox import Outbox
 
 logger = logging.getLogger("l2proxy.door")
@@ -28,7 +28,7 @@ class Conversation:
 
     def __init__(self, door: Door, context: Context, outbox: Outbox, *, most_calls: int = MOST_CALLS) -> None:
         self._door = door
-        self._context = context
+        self._context = door.bound(context)
         self._outbox = outbox
         self._most_calls = most_calls
         self._calls: set[asyncio.Task[None]] = set()
@@ -63,16 +63,20 @@ class Conversation:
         async for body in messages:
             while self._calls and (len(self._calls) >= self._most_calls or self._bytes + len(body) > MOST_BYTES):
                 await asyncio.wait(self._calls, return_when=asyncio.FIRST_COMPLETED)
-            self._bytes += len(body)
-            call = asyncio.create_task(self._answer(body))
-            self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
+            begun = self._door.begin(body, self._context)
+            if asyncio.iscoroutine(begun):
+                self._bytes += len(body)
+                call = asyncio.create_task(self._answer(begun, len(body)))
+                self._calls.add(call)
+                call.add_done_callback(self._calls.discard)
+            elif begun is not None:
+                await self._outbox.put(begun)
 
-    async def _answer(self, body: bytes) -> None:
+    async def _answer(self, later: Later, size: int) -> None:
         try:
-            answer = await self._door.answer(body, self._context)
+            answer = await later
         finally:
-            self._bytes -= len(body)
+            self._bytes -= size
         if answer is not None:
             await self._outbox.put(answer)
 

@@ -8,14 +8,14 @@ judged (hardening.md 1). Specification: jsonrpc.org/specification; "Equal" of rp
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from middleware.errors import InvalidRequest, LimitExceeded, ParseError, RpcError
 from middleware.nesting import deeper_than
-from middleware.waist import Answer, LargeReply, NodeReply, Request
+from middleware.waist import Answer, NodeReply, Request, Result
+from proxy.server.bodies import Body
 
 VERSION = b'"2.0"'
 MOST_DEPTH = 128  # of brackets; what serde, and with it most nodes, reads
@@ -163,16 +163,11 @@ def _encode(error: RpcError) -> bytes:
     return msgspec.json.encode(error.to_json())
 
 
-def body_of(answer: Answer, raw_id: bytes) -> bytes:
-    """Return an answer's body; the node's own bytes stay as they are."""
-    if isinstance(answer, LargeReply):
-        answer = answer.read()
-    return answer.body if isinstance(answer, NodeReply) else success(raw_id, answer.json)
-
-
-def joined(bodies: Iterable[bytes]) -> bytes:
-    """Return the body of a batch's answers, in the order given."""
-    return b"[" + b",".join(bodies) + b"]"
+def body_of(answer: Answer, raw_id: bytes) -> Body:
+    """Return an answer's body; the node's own bytes stay as they are, and where they are."""
+    if isinstance(answer, NodeReply):
+        return answer.body
+    return success(raw_id, answer.json) if isinstance(answer, Result) else answer
 
 
 def notification(method: str, params: object) -> bytes:

@@ -1,8 +1,9 @@
-"""The dapp listener: HTTP POST and WebSocket on one loopback port, both families.
+"""The dapp listener: HTTP POST and WebSocket on one loopback port, both families; and its slow lane, on aiohttp.
 
-Bytes of the network become a checked identity and a body here; `Door` does the rest. Order of the checks, each before the
-next is looked at: Host, Origin, path and token, method, content type, size. Nothing is served before Host and Origin hold,
-whatever the route or method (security.md 1-4, 6; rpc.md, "Listeners").
+Bytes of the network become a checked identity and a body here; `Door` does the rest. The fast lane (`fast_lane`) sees every
+connection first and leaves here what is not plain. Order of the checks, each before the next is looked at: Host, Origin, path
+and token, method, content type, size. Nothing is served before Host and Origin hold, whatever the route or method
+(security.md 1-4, 6; rpc.md, "Listeners").
 """
 
 from __future__ import annotations
@@ -15,24 +16,29 @@ from aiohttp import hdrs, web
 
 from middleware.errors import InvalidRequest, LimitExceeded
 from middleware.waist import Context
-from proxy.server import operations, websocket
+from proxy.server import bodies, operations, websocket
 from proxy.server.attempts import Attempts
+from proxy.server.bodies import Body
 from proxy.server.connections import Connections
 from proxy.server.door import Door
+from proxy.server.fast_lane import FastLane
 from proxy.server.identity import (
     Identity,
     NoTokens,
     Tokens,
     Turned,
+    check_content,
     check_host,
+    claim,
     host_names,
     identify,
-    page_of,
-    token_in,
 )
+from proxy.server.lanes import Lanes, Patience
 from proxy.server.listening import bind_loopback
-from proxy.server.peers import Peer, PeerServer
-from proxy.server.replies import preflight, reply, turned_away
+from proxy.server.peers import HALF_CLOSED_SECONDS, Peer, PeerServer
+from proxy.server.plain_heads import PlainHeads
+from proxy.server.replies import preflight, reply, streamed, turned_away
+from proxy.server.taking import SlowReader, taken
 
 BODY_SECONDS = 30.0  # for a body that has begun
 IDLE_SECONDS = 75.0  # for a connection without a whole request head
@@ -45,6 +51,7 @@ class DappListener:
 
     `hosts`: `[listen] hosts`; `most_bytes`: `[limits] body`; `may_ask(origin)`: whether an unconnected page may raise a
     question, for private-network preflights. `operations` answers /healthz, /readyz and /metrics (None: not served).
+    `fast` False: the slow lane sees every connection first.
     """
 
     def __init__(
@@ -57,6 +64,7 @@ class DappListener:
         most_bytes: int = 2 * 1024 * 1024,
         may_ask: Callable[[str], bool] = lambda _: True,
         operations: operations.Operations | None = None,
+        fast: bool = True,
     ) -> None:
         self._door = door
         self._tokens: Tokens = NoTokens() if tokens is None else tokens
@@ -68,7 +76,9 @@ class DappListener:
         self._attempts = Attempts()
         self._closing = asyncio.Event()
         self._names: frozenset[str] = frozenset()
+        self._fast = fast
         self._server: PeerServer | None = None
+        self._lanes: Lanes | None = None
         self._listening: list[asyncio.Server] = []
         self.port = 0
 
@@ -85,7 +95,15 @@ class DappListener:
             lingering_time=2.0,
         )
         loop = asyncio.get_running_loop()
-        self._listening = [await loop.create_server(self._server, sock=bound) for bound in sockets]
+        protocol = self._fast_lane(self._server) if self._fast else self._server
+        self._listening = [await loop.create_server(protocol, sock=bound) for bound in sockets]
+
+    def _fast_lane(self, slow: PeerServer) -> Callable[[], asyncio.Protocol]:
+        heads = PlainHeads(self._names, self._most_bytes)
+        patience = Patience(IDLE_SECONDS, BODY_SECONDS, SEND_SECONDS, HALF_CLOSED_SECONDS)
+        lanes = Lanes(self._door, self._tokens, self._connections, heads, slow.taking_over, patience)
+        self._lanes = lanes
+        return lambda: FastLane(lanes)
 
     async def close(self, grace: float = 10.0) -> None:
         """Take nothing new, finish what is in flight for at most `grace` seconds, end every connection."""
@@ -94,7 +112,10 @@ class DappListener:
         self._closing.set()
         if self._server is not None:
             self._server.pre_shutdown()
-            await self._server.shutdown(grace)
+            if self._lanes is not None:
+                await asyncio.gather(self._lanes.close(grace), self._server.shutdown(grace))
+            else:
+                await self._server.shutdown(grace)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         page: str | None = None
@@ -103,15 +124,21 @@ class DappListener:
             check_host(headers.getall(hdrs.HOST, ()), self._names)
             if self._operations is not None and operations.is_operation(request):
                 return await operations.answer(request, self._operations)
-            page = page_of(headers.getall(hdrs.ORIGIN, ()))
-            token = token_in(request.raw_path, headers.getall(hdrs.AUTHORIZATION, ()))
-            identity = identify(page, token, self._tokens)
+            asked = claim(
+                headers.getall(hdrs.HOST, ()),
+                headers.getall(hdrs.ORIGIN, ()),
+                request.raw_path,
+                headers.getall(hdrs.AUTHORIZATION, ()),
+                self._names,
+            )
+            page = asked.page
+            identity = identify(page, asked.token, self._tokens)
             _peer(request).belongs_to(identity.origin)
             return await self._route(request, identity)
         except Turned as turned:
             if turned.guess and not await self._attempts.wait():
                 raise ConnectionError("too many bad tokens wait for their answer") from turned
-            readable = None if turned.status in (401, 403) else page
+            readable = None if turned.status in (401, 403) else page or turned.page
             return turned_away(turned.status, turned.error, readable)
         except LimitExceeded as error:  # of connections; a call's own errors never come this far
             return turned_away(503, error, page)
@@ -125,17 +152,20 @@ class DappListener:
             raise Turned(405, InvalidRequest("send JSON-RPC by POST, or open a WebSocket"))
         return await self._post(request, identity)
 
-    async def _post(self, request: web.BaseRequest, identity: Identity) -> web.Response:
-        _check_content(request)
+    async def _post(self, request: web.BaseRequest, identity: Identity) -> web.StreamResponse:
+        headers = request.headers
+        check_content(headers.getall(hdrs.CONTENT_TYPE, ()), headers.getall(hdrs.CONTENT_ENCODING, ()))
         body = await self._body(request)
         attendance = _peer(request).attend()
         try:
             answer = await self._door.answer(body, Context(identity.origin, "http", None, attendance))
         finally:
             attendance.leave()
-        return await _sent(request, reply(204 if answer is None else 200, answer, identity.page))
+        return await _sent(request, answer, identity.page)
 
     async def _upgrade(self, request: web.BaseRequest, identity: Identity) -> web.StreamResponse:
+        if request.headers.getall(hdrs.SEC_WEBSOCKET_VERSION, ()) != ["13"]:  # RFC 6455, 4.4
+            raise Turned(426, InvalidRequest("this proxy speaks version 13 of the WebSocket protocol"))
         try:
             return await websocket.serve(request, identity, self._door, self._most_bytes, self._closing)
         except web.HTTPBadRequest as error:
@@ -167,34 +197,28 @@ class DappListener:
                         raise Turned(413, websocket.too_large(None, self._most_bytes))
                     parts.append(part)
         except TimeoutError as error:
+            _peer(request).close()  # behind the answer: half a body is no beginning of the next request
             raise Turned(408, InvalidRequest(f"the body did not arrive within {BODY_SECONDS:g} s")) from error
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def _sent(request: web.BaseRequest, response: web.Response) -> web.Response:
-    """Send a large answer within a time: a client that asks and never reads would hold it for ever."""
-    if not isinstance(response.body, bytes) or len(response.body) <= AT_ONCE:
-        return response
+async def _sent(request: web.BaseRequest, body: Body | None, page: str | None) -> web.StreamResponse:
+    """Send a large answer part by part: a client that asks and never reads would hold it for ever. Return any answer."""
+    if body is None or (isinstance(body, bytes) and len(body) <= AT_ONCE):
+        return reply(204 if body is None else 200, body, page)
+    response = streamed(body, page)
     try:
-        async with asyncio.timeout(SEND_SECONDS):
-            await response.prepare(request)
-            await response.write_eof()
-    except TimeoutError as error:
+        await response.prepare(request)
+        for part in bodies.parts_of(body):
+            await taken(response.write(part), request.transport, SEND_SECONDS)
+        await taken(response.write_eof(), request.transport, SEND_SECONDS)
+    except SlowReader:
         if request.transport is not None:
             request.transport.abort()
-        raise ConnectionAbortedError("the answer was not taken") from error
+        raise
+    finally:
+        bodies.close(body)
     return response
-
-
-def _check_content(request: web.BaseRequest) -> None:
-    """Raise 415 unless the body is said to be plain JSON: a form needs no preflight (security.md 4)."""
-    types = request.headers.getall(hdrs.CONTENT_TYPE, ())
-    kind, _, parameters = (types[0] if len(types) == 1 else "").partition(";")
-    charset = parameters.strip().lower().replace('"', "")
-    if kind.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
-        raise Turned(415, InvalidRequest("Content-Type must be application/json"))
-    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
-        raise Turned(415, InvalidRequest("a compressed body is not read"))
 
 
 def _peer(request: web.BaseRequest) -> Peer:

@@ -45,13 +45,14 @@ class NoTokens:
 
 
 class Turned(Exception):
-    """A request turned away at the door: HTTP status and JSON-RPC error; `cors`: the page named may read it."""
+    """A request turned away at the door: HTTP status and JSON-RPC error; `page`: the web origin that may read why."""
 
-    def __init__(self, status: int, error: RpcError, *, guess: bool = False) -> None:
+    def __init__(self, status: int, error: RpcError, *, guess: bool = False, page: str | None = None) -> None:
         super().__init__(error.message)
         self.status = status
         self.error = error
         self.guess = guess  # a token that failed: such answers are delayed and come one after another
+        self.page = page
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,20 @@ class Identity:
     holds: Callable[[], bool] = field(default=lambda: True, repr=False, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a request head says of who asks, no token verified yet: the same head always claims the same."""
+
+    page: str | None
+    token: str | None = field(default=None, repr=False)
+
+
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 _ORIGIN = re.compile(r"([a-z][a-z0-9-]*)://([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::([1-9][0-9]{0,4}))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,256}")
+_ABSOLUTE = re.compile(r"http://([^/?#]*)(.*)", re.IGNORECASE)
 
 
 def host_names(port: int, added: Iterable[str] = ()) -> frozenset[str]:
@@ -80,6 +90,42 @@ def host_names(port: int, added: Iterable[str] = ()) -> frozenset[str]:
 
 def _has_port(name: str) -> bool:
     return re.search(r"(?:^|[^:]|\]):[0-9]+$", name) is not None and (not name.startswith("[") or "]:" in name)
+
+
+def claim(
+    hosts: Sequence[str], origins: Sequence[str], target: str, authorizations: Sequence[str], names: frozenset[str]
+) -> Claim:
+    """Return what a head claims: the values of its Host, Origin and Authorization headers and its request target.
+
+    Both lanes judge by this alone, in this order. Raise 403 for Host and Origin, 404 for another path, 401 for a header
+    that holds no token.
+    """
+    check_host(hosts, names)
+    page = page_of(origins)
+    try:
+        return Claim(page, token_in(path_of(target, names), authorizations))
+    except Turned as turned:
+        turned.page = page if turned.status == 404 else None
+        raise
+
+
+def check_content(types: Sequence[str], encodings: Sequence[str]) -> None:
+    """Raise 415 unless the body is said to be plain JSON, once: a form needs no preflight (security.md 4)."""
+    kind, _, parameters = (types[0] if len(types) == 1 else "").partition(";")
+    charset = parameters.strip().lower().replace('"', "")
+    if kind.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
+        raise Turned(415, InvalidRequest("Content-Type must be application/json"))
+    if any(encoding.lower() != "identity" for encoding in encodings):
+        raise Turned(415, InvalidRequest("a compressed body is not read"))
+
+
+def path_of(target: str, names: frozenset[str]) -> str:
+    """Return the path of a request target. Its absolute form must name this listener, as the Host must (RFC 9112, 3.2.2)."""
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None:
+        return target
+    check_host((absolute[1],), names)
+    return absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
 
 
 def check_host(values: Sequence[str], names: frozenset[str]) -> None:

@@ -16,13 +16,13 @@ from typing import Any, cast
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
 
 from middleware.errors import InternalError, InvalidRequest, LimitExceeded, RpcError
 from middleware.waist import Origin
-from proxy.server import envelope
 from proxy.server.connections import Connection, Connections
 from proxy.server.presence import Attendance
-from proxy.server.replies import turned_away
+from proxy.server.replies import closing, turned_away
 
 logger = logging.getLogger("l2proxy.door")
 
@@ -34,21 +34,25 @@ class Peer(web.RequestHandler):
 
     __slots__ = ("_attendance", "_connections", "_ending", "_in_flight", "counted")
 
-    def __init__(self, server: web.Server, connections: Connections, **settings: Any) -> None:
+    def __init__(
+        self, server: web.Server, connections: Connections, counted: Connection | None = None, **settings: Any
+    ) -> None:
         super().__init__(server, **settings)
         self._connections = connections
         self._in_flight: StreamReader | None = None
         self._attendance: Attendance | None = None
         self._ending: asyncio.TimerHandle | None = None
-        self.counted: Connection | None = None
+        self.counted = counted  # by the fast lane, where it began
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, unless there are too many."""
         super().connection_made(transport)
+        if self.counted is not None:
+            return
         try:
             self.counted = self._connections.open()
         except LimitExceeded as error:
-            cast(asyncio.Transport, transport).write(_refusal(error))
+            cast(asyncio.Transport, transport).write(closing(503, error, None))
             self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -94,6 +98,10 @@ class Peer(web.RequestHandler):
             self._attendance.leave()
         return self._attendance
 
+    async def drained(self) -> None:
+        """Wait until more may be written. Raise `ConnectionError` when the connection has ended."""
+        await self._drain_helper()
+
     def _close_after_last(self) -> None:
         if self._ending is not None and not self._messages:
             self.close()
@@ -119,7 +127,7 @@ class Peer(web.RequestHandler):
             raise ConnectionError("an answer has begun already")
         error: RpcError
         if status < 500:
-            status, said = _malformed(message or "")
+            status, said = _malformed(message or "", exc)
             error = InvalidRequest(said)
         else:
             error_id = secrets.token_hex(8)
@@ -140,7 +148,11 @@ class PeerServer(web.Server):
 
     def __call__(self) -> Peer:
         """Return the protocol of a new connection."""
-        return Peer(self, self._counted, loop=asyncio.get_running_loop(), **self._peer_settings)
+        return self.taking_over(None)
+
+    def taking_over(self, counted: Connection | None) -> Peer:
+        """Return the protocol of a connection the fast lane has counted already."""
+        return Peer(self, self._counted, counted, loop=asyncio.get_running_loop(), **self._peer_settings)
 
 
 def _begun(
@@ -154,16 +166,12 @@ def _begun(
     return web.BaseRequest(message, body, peer, writer, task, asyncio.get_running_loop())
 
 
-def _malformed(message: str) -> tuple[int, str]:
+def _malformed(message: str, cause: BaseException | None) -> tuple[int, str]:
     """Return status and sentence for what the parser refuses: some headers twice, before any handler could (security.md 2)."""
     if "'Host' header" in message:
         return 403, "one Host header is needed, with a name of this listener ([listen] hosts in the config)"
     if "'Content-Type' header" in message:
         return 415, "Content-Type must be application/json, once"
+    if isinstance(cause, LineTooLong) or message.startswith("Too many headers"):
+        return 431, "the head of the request is too large"
     return 400, "this is not an HTTP request"
-
-
-def _refusal(error: RpcError) -> bytes:
-    body = envelope.failure(envelope.NULL, error)
-    head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body

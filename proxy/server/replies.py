@@ -1,29 +1,44 @@
 """HTTP answers of the dapp door: status, JSON body, CORS. Every body is JSON-RPC; turned-away requests have id null.
 
+Both lanes take their headers from `headers_of`: the slow one as aiohttp's responses, the fast one as the bytes of a head.
 CORS echoes the one page that asks, with `Vary: Origin`; never `*`, never credentials (security.md 3; rpc.md, "Listeners").
 """
 
 from __future__ import annotations
 
+import time
+from email.utils import formatdate
+from http import HTTPStatus
+
 from aiohttp import web
 
 from middleware.errors import RpcError
 from proxy.server import envelope
+from proxy.server.bodies import Body, length_of
 
 METHODS = "POST, OPTIONS"
 
 
-def reply(status: int, body: bytes | None, page: str | None) -> web.Response:
-    """Return an answer; `page`: the web origin that may read it. `body` None: no content."""
-    response = web.Response(status=status, body=body)
-    headers = response.headers
-    headers["Server"] = "l2proxy"
-    headers["X-Content-Type-Options"] = "nosniff"
-    if body is not None:
+def headers_of(page: str | None, *, content: bool) -> dict[str, str]:
+    """Return the headers of an answer; `page`: the web origin that may read it; `content`: it has a body."""
+    headers = {"Server": "l2proxy", "X-Content-Type-Options": "nosniff"}
+    if content:
         headers["Content-Type"] = "application/json"
     if page is not None:
         headers["Access-Control-Allow-Origin"] = page
     headers["Vary"] = "Origin"
+    return headers
+
+
+def reply(status: int, body: bytes | None, page: str | None) -> web.Response:
+    """Return an answer; `body` None: no content."""
+    return web.Response(status=status, body=body, headers=headers_of(page, content=body is not None))
+
+
+def streamed(body: Body, page: str | None) -> web.StreamResponse:
+    """Return the beginning of a large answer, whose parts are sent one by one."""
+    response = web.StreamResponse(headers=headers_of(page, content=True))
+    response.content_length = length_of(body)
     return response
 
 
@@ -34,6 +49,10 @@ def turned_away(status: int, error: RpcError, page: str | None) -> web.Response:
         response.headers["Allow"] = METHODS
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
+    if status == 426:
+        response.headers["Upgrade"] = "websocket"
+        response.headers["Connection"] = "Upgrade"
+        response.headers["Sec-WebSocket-Version"] = "13"
     return response
 
 
@@ -50,3 +69,46 @@ def preflight(page: str, *, private_network: bool, local_network: bool) -> web.R
     if local_network:
         headers["Access-Control-Allow-Local-Network"] = "true"
     return response
+
+
+class Heads:
+    """The heads of the fast lane's answers to one page (or to none), as bytes; all but length and date made once."""
+
+    __slots__ = ("_empty", "_full")
+
+    def __init__(self, page: str | None) -> None:
+        self._full = _lines(200, page, content=True) + b"Content-Length: "
+        self._empty = _lines(204, page, content=False) + b"Date: "
+
+    def full(self, length: int) -> bytes:
+        """Return the head of an answer of `length` bytes."""
+        return b"%b%d\r\nDate: %b" % (self._full, length, _now())
+
+    def empty(self) -> bytes:
+        """Return the whole answer to what was only notifications."""
+        return self._empty + _now()
+
+
+def closing(status: int, error: RpcError, page: str | None) -> bytes:
+    """Return a whole answer, as bytes, behind which the connection ends."""
+    body = envelope.failure(envelope.NULL, error)
+    head = _lines(status, page, content=True)
+    return b"%bConnection: close\r\nContent-Length: %d\r\nDate: %b%b" % (head, len(body), _now(), body)
+
+
+def _lines(status: int, page: str | None, *, content: bool) -> bytes:
+    first = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"
+    rest = (f"{name}: {value}" for name, value in headers_of(page, content=content).items())
+    return "\r\n".join((first, *rest, "")).encode("ascii")
+
+
+_date: tuple[int, bytes] = (0, b"")
+
+
+def _now() -> bytes:
+    """Return the date of this second, and the end of the head."""
+    global _date  # noqa: PLW0603  one clock for all connections
+    second = int(time.time())
+    if _date[0] != second:
+        _date = (second, formatdate(second, usegmt=True).encode("ascii") + b"\r\n\r\n")
+    return _date[1]

@@ -27,13 +27,42 @@ from proxy.server.connections import Connections
 from proxy.server.conversation import Conversation
 from proxy.server.door import Door
 from proxy.server.framing import ValueSplitter
-from proxy.server.outbox import Outbox, SlowReader
+from proxy.server.outbox import Outbox
 from proxy.server.presence import Attendance
+from proxy.server.taking import SlowReader
 
 logger = logging.getLogger("l2proxy.door")
 
 LONGEST_PATH = 100  # bytes; the system's own limit is 107
 PIECE = 64 * 1024
+
+
+class SocketWire:
+    """A `Wire` of JSON values, each with a newline behind it."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self.transport: asyncio.WriteTransport = writer.transport
+        self._most = self.transport.get_write_buffer_limits()[1]
+
+    @property
+    def clogged(self) -> bool:
+        """Tell whether nothing more should be written for now."""
+        return self.transport.get_write_buffer_size() > self._most
+
+    def send(self, frame: bytes) -> None:
+        """Write one value."""
+        self.send_part(frame, first=True, last=True)
+
+    def send_part(self, part: bytes, *, first: bool, last: bool) -> None:
+        """Write one part of a value."""
+        del first
+        if not self.transport.is_closing():
+            self.transport.write(part + b"\n" if last else part)
+
+    async def drained(self) -> None:
+        """Wait until it is not clogged. Raise `ConnectionError` when the connection has ended."""
+        await self._writer.drain()
 
 
 def socket_path(data: Path, name: str) -> Path:
@@ -114,11 +143,7 @@ class SocketListener:
             counted.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async def write(frame: bytes) -> None:
-            writer.writelines((frame, b"\n"))
-            await writer.drain()
-
-        outbox = Outbox(write)
+        outbox = Outbox(SocketWire(writer))
         attendance = Attendance()
         context = Context(self._origin, "ipc", outbox, attendance)
         conversation = Conversation(self._door, context, outbox)

@@ -1,13 +1,17 @@
 """A WebSocket on the dapp door: one conversation of text frames (binary frames are read as well, answers are text).
 
-Reached from `http` after Host, Origin and token were checked, that is before the upgrade. A message over the body limit is
-answered -32005, one four times as large ends the connection (1009), so memory stays bounded.
+Reached from `http` after Host, Origin and token were checked, that is before the upgrade. aiohttp shakes hands and reads;
+answers are framed here and written without waiting, a large one as a message of many fragments, between which a pong may
+pass (RFC 6455, 5.4). A message over the body limit is answered -32005, one four times as large ends the connection (1009),
+so memory stays bounded.
 """
 
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator
+from typing import cast
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -17,8 +21,56 @@ from proxy.server import envelope
 from proxy.server.conversation import Conversation
 from proxy.server.door import Door
 from proxy.server.identity import Identity
-from proxy.server.outbox import Outbox, SlowReader
+from proxy.server.outbox import Outbox
+from proxy.server.peers import Peer
 from proxy.server.presence import Attendance
+from proxy.server.taking import SlowReader
+
+TEXT, CONTINUATION, FIN = 0x1, 0x0, 0x80
+
+
+class WebSocketWire:
+    """A `Wire` of unmasked text frames (RFC 6455, 5.2)."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """What the reader takes from; None once the connection has ended."""
+        return self._peer.transport
+
+    @property
+    def clogged(self) -> bool:
+        """Tell whether nothing more should be written for now."""
+        return self._peer.writing_paused
+
+    def send(self, frame: bytes) -> None:
+        """Write a message of one frame."""
+        self._write(FIN | TEXT, frame)
+
+    def send_part(self, part: bytes, *, first: bool, last: bool) -> None:
+        """Write one fragment of a message."""
+        self._write((FIN if last else 0) | (TEXT if first else CONTINUATION), part)
+
+    async def drained(self) -> None:
+        """Wait until it is not clogged. Raise `ConnectionError` when the connection has ended."""
+        await self._peer.drained()
+
+    def _write(self, first: int, payload: bytes) -> None:
+        transport = self._peer.transport
+        if transport is None or transport.is_closing():
+            return
+        size = len(payload)
+        if size < 126:
+            transport.write(_SHORT.pack(first, size) + payload)
+        elif size < 65536:
+            transport.write(_MIDDLE.pack(first, 126, size) + payload)
+        else:
+            transport.writelines((_LONG.pack(first, 127, size), payload))
+
+
+_SHORT, _MIDDLE, _LONG = struct.Struct("!BB"), struct.Struct("!BBH"), struct.Struct("!BBQ")
 
 
 class _Revoked(ConnectionError):
@@ -32,7 +84,7 @@ async def serve(
     socket = web.WebSocketResponse(compress=False, max_msg_size=4 * most_bytes, timeout=2, autoclose=True)
     socket.headers["Server"] = "l2proxy"
     await socket.prepare(request)
-    outbox = Outbox(lambda frame: socket.send_frame(frame, WSMsgType.TEXT))
+    outbox = Outbox(WebSocketWire(cast(Peer, request.protocol)))
     attendance = Attendance()
     context = Context(identity.origin, "ws", outbox, attendance)
     conversation = Conversation(door, context, outbox)

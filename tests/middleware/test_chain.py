@@ -54,7 +54,7 @@ async def test_nothing_is_remembered_of_hostile_names() -> None:
     chain = Chain([], echo)
     for number in range(100):
         await chain(Request(f"eth_x{number}"), CONTEXT)
-    assert chain._compiled == {}
+    assert chain._ways == {}
 
 
 async def test_a_configured_link_may_change_params() -> None:

@@ -246,15 +246,31 @@ async def test_only_post(method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/a/b", "/favicon.ico", "//", "/../", "/%2e", "/.", "/" + "a" * 300, "http://evil.example/"]
+    "path", ["/a/b", "/favicon.ico", "//", "/../", "/%2e", "/.", "/" + "a" * 300, "http://127.0.0.1:{port}/a/b"]
 )
 async def test_other_paths_are_404(path: str) -> None:
     echo = Echo()
     async with listening(echo) as listener:
         for route in ("post", "websocket"):
-            answer = await ask(listener.port, route, path=path)
+            answer = await ask(listener.port, route, path=path.format(port=listener.port))
             assert (answer.status, answer.error["code"]) == (404, -32600)
     assert echo.seen == []
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_a_target_of_absolute_form_must_name_this_listener_as_well(route: str) -> None:
+    """RFC 9112, 3.2.2: a server takes it, and its authority counts; the Host must be ours all the same."""
+    echo = Echo()
+    async with listening(echo) as listener:
+        for foreign in ("http://evil.example/", "http://127.0.0.1/", f"http://u@127.0.0.1:{listener.port}/"):
+            answer = await ask(listener.port, route, f"Origin: {PAGE}", path=foreign)
+            assert (answer.status, "access-control-allow-origin" in answer.headers) == (403, False), foreign
+        assert echo.seen == []
+        ours = f"http://localhost:{listener.port}/{TOKEN}"
+        assert (await ask(listener.port, route, host="evil.example", path=ours)).status == 403
+        if route == "post":
+            assert (await post(listener.port, path=ours)).json["result"] == "token:free"
+            assert (await post(listener.port, path=f"http://127.0.0.1:{listener.port}")).json["result"] == "anonymous"
 
 
 async def test_only_loopback_is_listened_on() -> None:

@@ -74,7 +74,7 @@ async def test_heads_are_bounded(line: str) -> None:
     echo = Echo()
     async with listening(echo) as listener:
         answer = await exchange(listener.port, head(listener.port, JSON, line, size=len(CALL)) + CALL)
-        assert (answer.status, answer.error["code"]) == (400, -32600)
+        assert (answer.status, answer.error["code"]) == (431, -32600)
     assert echo.seen == []
 
 
@@ -227,7 +227,7 @@ def expected(body: bytes) -> int | None:
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(BODIES)
 def test_every_body_has_one_answer(quiet: None, body: bytes) -> None:
-    answer = asyncio.run(Door(answering, batch=10).answer(body, Context(ANONYMOUS)))
+    answer: Any = asyncio.run(Door(answering, batch=10).answer(body, Context(ANONYMOUS)))
     if answer is None:
         value = json.loads(body)
         calls = value if isinstance(value, list) else [value]

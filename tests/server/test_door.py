@@ -34,7 +34,7 @@ DOOR = Door(answering, batch=10)
 
 
 async def ask(body: str) -> Any:
-    answer = await DOOR.answer(body.encode(), CONTEXT)
+    answer: Any = await DOOR.answer(body.encode(), CONTEXT)
     return None if answer is None else json.loads(answer)
 
 
@@ -65,14 +65,14 @@ async def test_a_batch_is_answered_in_order_whoever_ends_first() -> None:
         return result(request.method)
 
     body = f"[{item('slow', '1')},{item('quiet', None)},5,{item('fast', '2')}]"
-    answer = await Door(slow_first).answer(body.encode(), CONTEXT)
+    answer: Any = await Door(slow_first).answer(body.encode(), CONTEXT)
     assert answer is not None
     assert [(one["id"], one.get("result")) for one in json.loads(answer)] == [(1, "slow"), (None, None), (2, "fast")]
 
 
 async def test_what_breaks_inside_leaves_as_an_opaque_id(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "l2proxy.door"):
-        answer = await DOOR.answer(item("breaks", '"x"').encode(), CONTEXT)
+        answer: Any = await DOOR.answer(item("breaks", '"x"').encode(), CONTEXT)
     assert answer is not None
     assert b"abandon" not in answer
     assert b"Traceback" not in answer
@@ -87,7 +87,7 @@ async def test_a_batch_holds_a_bounded_number_of_bytes() -> None:
     async def large(request: Request, context: Context) -> Answer:
         return result("x" * 600)
 
-    answer = await Door(large, response=1500).answer(f"[{','.join([item('a')] * 4)}]".encode(), CONTEXT)
+    answer: Any = await Door(large, response=1500).answer(f"[{','.join([item('a')] * 4)}]".encode(), CONTEXT)
     assert answer is not None
     codes = [one.get("error", {}).get("code") for one in json.loads(answer)]
     assert codes == [None, None, -32005, -32005]
@@ -112,7 +112,7 @@ CALLS: st.SearchStrategy[list[Any]] = st.lists(
 def test_every_call_of_a_batch_has_exactly_one_answer(calls: list[Any]) -> None:
     logging.getLogger("l2proxy.door").disabled = True
     try:
-        answer = asyncio.run(DOOR.answer(json.dumps(calls).encode(), CONTEXT))
+        answer: Any = asyncio.run(DOOR.answer(json.dumps(calls).encode(), CONTEXT))
     finally:
         logging.getLogger("l2proxy.door").disabled = False
     if not calls or len(calls) > 10:

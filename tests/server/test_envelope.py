@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from middleware.waist import Request
-from proxy.server import envelope
+from proxy.server import bodies, envelope
 from proxy.server.envelope import Batch, Invalid, parse
 
 
@@ -187,7 +187,7 @@ def test_any_bytes_are_read_without_raising(body: bytes) -> None:
 
 def test_answers_are_put_together() -> None:
     assert envelope.success(b'"x"', b"[1]") == b'{"jsonrpc":"2.0","id":"x","result":[1]}'
-    assert envelope.joined([b"{}", b"{}"]) == b"[{},{}]"
+    assert bodies.joined([b"{}", b"{}"]) == b"[{},{}]"
     assert json.loads(envelope.notification("eth_subscription", {"a": 1}))["params"] == {"a": 1}
 
 

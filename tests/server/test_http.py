@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from middleware.waist import Presence
-from proxy.server import peers
+from proxy.server import http, peers
 from proxy.server.connections import Connections
 from proxy.server.http import DappListener
 from tests.server.conftest import (
@@ -165,9 +165,11 @@ async def test_identity_is_established_anew_for_every_request_of_a_connection(li
 
 
 async def test_an_asker_that_goes_away_is_noticed(
-    listener: DappListener, echo: Echo, monkeypatch: pytest.MonkeyPatch
+    start_listener: StartListener, echo: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers, "HALF_CLOSED_SECONDS", 0.2)
+    monkeypatch.setattr(http, "HALF_CLOSED_SECONDS", 0.2)
+    listener = await start_listener()
     body = CALL.replace(b"who", b"wait")
     _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     writer.write(head(listener.port, JSON, size=len(body)) + body)

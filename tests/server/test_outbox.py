@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from proxy.server.outbox import Outbox, SlowReader
+from proxy.server.outbox import Outbox
+from proxy.server.taking import SlowReader
 
 
 class Wire:
@@ -14,19 +15,30 @@ class Wire:
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
+        self.parts: list[tuple[bytes, bool, bool]] = []
         self.open = asyncio.Event()
         self.open.set()
         self.asked = asyncio.Event()
+        self.transport = None
 
-    async def write(self, frame: bytes) -> None:
+    @property
+    def clogged(self) -> bool:
+        return not self.open.is_set()
+
+    def send(self, frame: bytes) -> None:
+        self.frames.append(frame)
+
+    def send_part(self, part: bytes, *, first: bool, last: bool) -> None:
+        self.parts.append((part, first, last))
+
+    async def drained(self) -> None:
         self.asked.set()
         await self.open.wait()
-        self.frames.append(frame)
 
 
 async def test_frames_leave_in_order_and_all_before_the_end() -> None:
     wire = Wire()
-    outbox = Outbox(wire.write)
+    outbox = Outbox(wire)
     running = asyncio.create_task(outbox.run())
     await outbox.put(b"1")
     outbox.push_raw(b"2")
@@ -39,7 +51,7 @@ async def test_frames_leave_in_order_and_all_before_the_end() -> None:
 async def test_answers_wait_for_a_slow_reader() -> None:
     wire = Wire()
     wire.open.clear()
-    outbox = Outbox(wire.write, most_bytes=10)
+    outbox = Outbox(wire, most_bytes=10)
     running = asyncio.create_task(outbox.run())
     await outbox.put(b"x" * 6)
     await wire.asked.wait()
@@ -56,7 +68,7 @@ async def test_answers_wait_for_a_slow_reader() -> None:
 
 async def test_an_answer_larger_than_everything_still_leaves() -> None:
     wire = Wire()
-    outbox = Outbox(wire.write, most_bytes=10)
+    outbox = Outbox(wire, most_bytes=10)
     running = asyncio.create_task(outbox.run())
     await outbox.put(b"x" * 100)
     await outbox.put(b"y" * 100)
@@ -68,7 +80,7 @@ async def test_an_answer_larger_than_everything_still_leaves() -> None:
 async def test_pushes_that_pile_up_end_the_connection() -> None:
     wire = Wire()
     wire.open.clear()
-    outbox = Outbox(wire.write, most_bytes=10)
+    outbox = Outbox(wire, most_bytes=10)
     running = asyncio.create_task(outbox.run())
     for _ in range(5):
         outbox.push_raw(b"x" * 4)
@@ -80,7 +92,7 @@ async def test_pushes_that_pile_up_end_the_connection() -> None:
 async def test_a_reader_that_takes_nothing_ends_the_connection() -> None:
     wire = Wire()
     wire.open.clear()
-    outbox = Outbox(wire.write, stall_seconds=0.05)
+    outbox = Outbox(wire, stall_seconds=0.05)
     outbox.push_raw(b"x")
     with pytest.raises(SlowReader):
         await outbox.run()
@@ -90,7 +102,7 @@ async def test_the_end_is_told_once_to_everyone_and_lets_waiters_go() -> None:
     told: list[int] = []
     wire = Wire()
     wire.open.clear()
-    outbox = Outbox(wire.write, most_bytes=1)
+    outbox = Outbox(wire, most_bytes=1)
 
     def breaks() -> None:
         raise RuntimeError("a subscription that cannot end")

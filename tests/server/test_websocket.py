@@ -108,7 +108,7 @@ async def test_an_asker_that_goes_away_is_noticed(
 async def test_a_client_that_never_reads_is_cut_off(
     start_listener: StartListener, echo: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(websocket, "Outbox", lambda write: outbox.Outbox(write, stall_seconds=0.2))
+    monkeypatch.setattr(websocket, "Outbox", lambda wire: outbox.Outbox(wire, stall_seconds=0.2))
     listener = await start_listener()
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     handshake = (
@@ -155,6 +155,10 @@ async def test_connections_per_site(start_listener: StartListener, session: aioh
 
 async def test_a_bad_handshake_is_a_json_error(listener: DappListener, session: aiohttp.ClientSession) -> None:
     headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "7"}
+    async with session.get(f"http://127.0.0.1:{listener.port}/", headers=headers) as response:
+        assert (response.status, response.headers["Sec-WebSocket-Version"]) == (426, "13")
+        assert (await response.json())["error"]["code"] == -32600
+    headers |= {"Sec-WebSocket-Version": "13"}  # without a key
     async with session.get(f"http://127.0.0.1:{listener.port}/", headers=headers) as response:
         assert response.status == 400
         assert (await response.json())["error"]["code"] == -32600

@@ -1,0 +1,386 @@
+"""The fast lane: plain `POST`s over a kept connection, answered without aiohttp. First to see the bytes of every connection.
+
+A request is read, judged and handed to the door here; whatever is not plain, or not to be served (another method or path,
+an upgrade, chunks, a bad Host, Origin, token or type, too much, too many), is left to the slow lane: its protocol takes the
+connection over with the bytes as they came, once all earlier answers are out. So nothing is refused here but a connection
+too many and a body that does not come. One request is answered at a time, in the order of their coming; what comes behind
+it waits unread. Must never hold more of a connection than one body, one answer and a few reads (security.md 6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import cast
+
+from middleware.errors import InvalidRequest, LimitExceeded
+from middleware.waist import Context
+from proxy.server import bodies
+from proxy.server.bodies import Body, Large
+from proxy.server.connections import Connection
+from proxy.server.door import Later
+from proxy.server.identity import Identity, Turned, identify
+from proxy.server.lanes import Lanes
+from proxy.server.plain_heads import LONGEST, PlainHead, may_become_plain
+from proxy.server.presence import Attendance
+from proxy.server.replies import Heads, closing
+
+logger = logging.getLogger("l2proxy.door")
+
+AT_ONCE = 64 * 1024  # bytes that wait unread behind a request, and bytes of small answers joined in one write
+IN_A_ROW = 32  # requests of one connection answered before others have their turn
+HALF, FOREIGN = -1, -2  # a request that is not all there; one for the slow lane
+
+
+class FastLane(asyncio.Protocol):
+    """One connection until it ends or the slow lane takes it over."""
+
+    __slots__ = (
+        "_answer",
+        "_attendance",
+        "_body_at",
+        "_busy",
+        "_context",
+        "_counted",
+        "_ending",
+        "_head",
+        "_heads",
+        "_held",
+        "_identity",
+        "_lanes",
+        "_needed",
+        "_over",
+        "_parts",
+        "_plain",
+        "_said_all",
+        "_sent",
+        "_since",
+        "_stopped",
+        "_taken",
+        "_task",
+        "_transport",
+        "_unread",
+        "_writable",
+    )
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self._transport = cast(asyncio.Transport, None)  # until connection_made, before which nothing comes
+        self._counted: Connection | None = None
+        self._attendance = Attendance()
+        # Who asked last, and what follows from it.
+        self._head = b""
+        self._plain: PlainHead | None = None
+        self._identity: Identity | None = None
+        self._context = cast(Context, None)  # set with the identity
+        self._heads = cast(Heads, None)
+        # What came and was not read: `_needed` bytes make it worth another look.
+        self._unread: list[bytes] = []
+        self._held = 0
+        self._needed = 0
+        self._body_at = 0
+        self._stopped = False  # reading from the transport is
+        self._said_all = False  # the client sends no more
+        # What is being answered.
+        self._busy = False
+        self._task: asyncio.Task[None] | None = None
+        self._answer: Large | None = None
+        self._parts: Iterator[bytes] | None = None
+        # How the client takes it.
+        self._writable = True
+        self._sent = 0
+        self._taken = 0
+        self._since = 0.0
+        self._ending: asyncio.TimerHandle | None = None
+        self._over = False
+
+    # -- what the transport says
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, unless there are too many."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._since = self._lanes.loop.time()
+        self._lanes.entered(self)
+        try:
+            self._counted = self._lanes.connections.open()
+        except LimitExceeded as error:
+            self._transport.write(closing(503, error, None))
+            self._end()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End; what was asked is cancelled."""
+        del exc
+        self._over = True
+        self._attendance.leave()
+        if self._counted is not None:
+            self._counted.close()
+        if self._ending is not None:
+            self._ending.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        self._drop_answer()
+        self._unread.clear()
+        self._lanes.left(self)
+
+    def eof_received(self) -> bool:
+        """Take note that the client sends no more; keep the connection while a whole request waits for its answer."""
+        self._said_all = True
+        if not self._busy:
+            return False  # nothing, or half a request
+        self._attendance.leave()
+        self._ending = self._lanes.loop.call_later(self._lanes.patience.half_closed, self.abort)
+        return True
+
+    def pause_writing(self) -> None:
+        """Send no more for now."""
+        self._writable = False
+        self._since = self._lanes.loop.time()
+
+    def resume_writing(self) -> None:
+        """Go on sending, or with the next request."""
+        self._writable = True
+        if self._parts is not None:
+            self._pump()
+        elif self._busy and self._task is None:
+            self._answered()
+
+    def data_received(self, data: bytes) -> None:
+        """Answer the requests in `data`, or keep it for later."""
+        if self._over:
+            return
+        if self._busy:
+            self._keep(data)
+            if self._held > AT_ONCE and not self._stopped:
+                self._stopped = True
+                self._transport.pause_reading()
+            return
+        if self._unread:
+            self._keep(data)
+            if self._held < self._needed:
+                return
+            data = self._all_unread()
+        self._read(data)
+
+    # -- what the listener says
+
+    def look(self, now: float) -> None:
+        """End what has waited too long."""
+        waited, patience = now - self._since, self._lanes.patience
+        if self._over or not self._writable:
+            taken = self._sent - self._transport.get_write_buffer_size()
+            if taken != self._taken:
+                self._taken, self._since = taken, now
+            elif waited > patience.send:
+                self.abort()
+        elif self._busy:
+            return
+        elif self._needed:
+            if waited > patience.body:
+                late = InvalidRequest(f"the body did not arrive within {patience.body:g} s")
+                self._write(closing(408, late, None if self._plain is None else self._plain.claimed.page))
+                self._end()
+        elif waited > patience.idle:
+            self._end()
+
+    def finish(self) -> None:
+        """End once what is in flight is answered."""
+        if not self._busy and not self._needed:
+            self._end()
+
+    def abort(self) -> None:
+        """End at once."""
+        self._transport.abort()
+
+    # -- requests
+
+    def _read(self, data: bytes) -> None:
+        """Answer the whole requests in `data`, up to one that has to be waited for or is not plain."""
+        answers: list[bytes] = []
+        at = size = stop = 0
+        later: Large | Later | None = None
+        while at < len(data) and later is None and len(answers) < 2 * IN_A_ROW and size < AT_ONCE:
+            stop = self._next(data, at)
+            if stop < 0:
+                break
+            outcome = self._lanes.door.begin(data[self._body_at : stop], self._context)
+            at = stop
+            if type(outcome) is bytes:
+                size += len(outcome)
+                answers += (self._heads.full(len(outcome)), outcome)
+            elif outcome is None:
+                answers += (self._heads.empty(), b"")
+            else:
+                later = cast("Large | Later", outcome)
+        if answers:
+            self._write(b"".join(answers))
+        if at < len(data):
+            self._keep(data[at:])
+        if later is not None:
+            self._wait_for(later)
+        else:
+            self._go_on(stop)
+
+    def _next(self, data: bytes, at: int) -> int:
+        """Return where the request at `at` ends, and know who asks and where its body begins; or `HALF`, or `FOREIGN`."""
+        end = data.find(b"\r\n\r\n", at) + 4
+        if end == 3:
+            self._needed = 0
+            return HALF if may_become_plain(data[at : at + LONGEST + 1]) else FOREIGN
+        plain = self._judged(data[at:end])
+        if plain is None:
+            return FOREIGN
+        stop = end + plain.length
+        if stop > len(data):
+            self._needed = stop - at
+            self._since = self._lanes.loop.time()
+            return HALF
+        self._needed = 0
+        self._body_at = end
+        return stop
+
+    def _judged(self, head: bytes) -> PlainHead | None:
+        """Return what `head` says, and know who asks by it; None: the slow lane must say it, or refuse it."""
+        plain = self._plain if head == self._head else self._lanes.heads.read(head)
+        if plain is None:
+            return None
+        identity = plain.identity
+        if identity is None:  # a token may be revoked at any moment
+            try:
+                identity = identify(plain.claimed.page, plain.claimed.token, self._lanes.tokens)
+            except Turned:
+                return None
+        self._head, self._plain = head, plain
+        return plain if identity is self._identity or self._asks_as(identity) else None
+
+    def _asks_as(self, identity: Identity) -> bool:
+        """Count the connection for who asks now, and make what its requests share."""
+        known = self._identity
+        if known is None or known.origin != identity.origin or known.page != identity.page:
+            try:
+                cast(Connection, self._counted).belongs_to(identity.origin)
+            except LimitExceeded:
+                self._identity = None
+                return False
+            self._context = self._lanes.door.bound(Context(identity.origin, "http", None, self._attendance))
+            self._heads = Heads(identity.page)
+        self._identity = identity
+        return True
+
+    # -- answers
+
+    def _wait_for(self, later: Large | Later) -> None:
+        """Answer later, in a task or part by part."""
+        self._busy = True
+        if asyncio.iscoroutine(later):
+            self._task = self._lanes.loop.create_task(self._run(later))
+        else:
+            self._begin_large(later)
+
+    async def _run(self, later: Later) -> None:
+        body = await later
+        self._task = None
+        if self._over:
+            bodies.close(body)
+        else:
+            self._deliver(body)
+
+    def _deliver(self, body: Body | None) -> None:
+        if body is None:
+            self._write(self._heads.empty())
+        elif not isinstance(body, bytes):
+            self._begin_large(body)
+            return
+        elif len(body) <= AT_ONCE:
+            self._write(self._heads.full(len(body)) + body)
+        else:
+            head = self._heads.full(len(body))
+            self._sent += len(head) + len(body)
+            self._transport.writelines((head, body))
+        if self._writable:
+            self._answered()
+
+    def _begin_large(self, body: Large) -> None:
+        self._answer, self._parts = body, body.parts()
+        self._write(self._heads.full(body.length))
+        self._pump()
+
+    def _pump(self) -> None:
+        """Send parts of a large answer as long as the client takes them."""
+        parts = cast("Iterator[bytes]", self._parts)
+        while self._writable:
+            try:
+                part = next(parts, None)
+            except (OSError, ValueError):
+                logger.exception("a large answer could not be read back")
+                self.abort()
+                return
+            if part is None:
+                self._drop_answer()
+                self._answered()
+                return
+            self._write(part)
+
+    def _drop_answer(self) -> None:
+        bodies.close(self._answer)
+        self._answer = self._parts = None
+
+    def _answered(self) -> None:
+        """Take up what came while the answer was made."""
+        if self._over:
+            return
+        self._busy = False
+        self._since = self._lanes.loop.time()
+        if self._stopped:
+            self._stopped = False
+            self._transport.resume_reading()
+        if self._unread and not self._lanes.closing:
+            self._read(self._all_unread())
+        else:
+            self._go_on(0)
+
+    def _go_on(self, stop: int) -> None:
+        """Do what is right after all answers that can be given: wait for the client, go on soon, hand over, or end."""
+        if not self._writable:
+            self._busy = True  # until it can be written again
+        elif stop == FOREIGN:
+            self._hand_over()
+        elif self._unread and stop > 0:  # others have their turn first
+            self._busy = True
+            self._lanes.loop.call_soon(self._answered)
+        elif self._said_all or (self._lanes.closing and not self._needed):
+            self._end()
+
+    # -- bytes
+
+    def _write(self, data: bytes) -> None:
+        self._sent += len(data)
+        self._since = self._lanes.loop.time()
+        self._transport.write(data)
+
+    def _keep(self, data: bytes) -> None:
+        self._unread.append(data)
+        self._held += len(data)
+
+    def _all_unread(self) -> bytes:
+        data = self._unread[0] if len(self._unread) == 1 else b"".join(self._unread)
+        self._unread.clear()
+        self._held = 0
+        return data
+
+    def _end(self) -> None:
+        """End the connection once everything written is taken."""
+        self._over = True
+        self._since = self._lanes.loop.time()
+        self._transport.close()
+
+    def _hand_over(self) -> None:
+        """Leave the connection to the slow lane, with everything not read."""
+        self._over = True
+        self._lanes.left(self)
+        slow = self._lanes.slow(cast(Connection, self._counted))
+        self._transport.set_protocol(slow)
+        slow.connection_made(self._transport)
+        slow.data_received(self._all_unread())
+        if self._said_all and not slow.eof_received():
+            self._transport.close()
