@@ -87,12 +87,19 @@ class Cache:
 
     async def __call__(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
         """Answer from memory, or ask and remember."""
+        answer = self.decide(request, context)
+        return await self.go_on(request, context, next) if answer is None else answer
+
+    def decide(self, request: Request, context: Context) -> Answer | None:
+        """Return what is remembered, without waiting for anybody (`chain.Gate`)."""
+        body = self.get(request, context) if request.method in RULES else None
+        return None if body is None else NodeReply(body)
+
+    async def go_on(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
+        """Ask and remember."""
         method = request.method
         if method not in RULES:
             return await self._watched(request, context, next)
-        body = self.get(request, context)
-        if body is not None:
-            return NodeReply(body)
         began = self._epoch.number
         answer = await next(request, context)
         if isinstance(answer, NodeReply):
