@@ -8,7 +8,7 @@ counted as `other`, a code that is none of ours likewise, so that no caller can 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
 ANSWERED = 0
@@ -31,9 +31,10 @@ CODES = frozenset(
 class MethodFigures:
     """The figures of one label."""
 
-    __slots__ = ("answered", "buckets", "errors", "gone", "seconds")
+    __slots__ = ("answered", "buckets", "errors", "gone", "label", "seconds")
 
-    def __init__(self) -> None:
+    def __init__(self, label: str) -> None:
+        self.label = label
         self.answered = 0
         self.gone = 0
         self.errors: dict[int, int] = {}
@@ -61,13 +62,24 @@ class MethodFigures:
 
 
 class RequestFigures:
-    """The figures of all calls of the doors. `labels`: the method table's own names (`MethodTable.names()`)."""
+    """The figures of all calls of the doors. `labels`: the method table's own names (`MethodTable.names()`).
 
-    __slots__ = ("_by_method", "_other", "invalid")
+    `on_slow(label, seconds)` hears of each call that took longer than `slow` seconds (0: of none).
+    """
 
-    def __init__(self, labels: Iterable[str] = ()) -> None:
-        self._by_method = {label: MethodFigures() for label in labels}
-        self._other = MethodFigures()
+    __slots__ = ("_by_method", "_on_slow", "_other", "_slow", "invalid")
+
+    def __init__(
+        self,
+        labels: Iterable[str] = (),
+        *,
+        slow: float = 0,
+        on_slow: Callable[[str, float], None] = lambda _label, _seconds: None,
+    ) -> None:
+        self._by_method = {label: MethodFigures(label) for label in labels}
+        self._other = MethodFigures(OTHER)
+        self._slow = slow or float("inf")
+        self._on_slow = on_slow
         self.invalid = 0  # bodies and batch items that were no call
 
     def observe(self, method: str, outcome: int, seconds: float) -> None:
@@ -82,9 +94,11 @@ class RequestFigures:
         else:
             code = outcome if outcome in CODES else 0
             row.errors[code] = row.errors.get(code, 0) + 1
+        if seconds > self._slow:
+            self._on_slow(row.label, seconds)
 
     def rows(self) -> Iterator[tuple[str, MethodFigures]]:
         """Yield (label, figures) of every label that was called."""
-        for label, row in (*self._by_method.items(), (OTHER, self._other)):
+        for row in (*self._by_method.values(), self._other):
             if row.calls:
-                yield label, row
+                yield row.label, row

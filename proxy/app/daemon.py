@@ -22,10 +22,13 @@ import uvloop
 from middleware.chain import Chain, Link
 from middleware.forward import Forward
 from middleware.methods import MethodTable
+from middleware.metrics import RequestFigures
 from middleware.waist import OWNER
 from middleware.web3_adapter import configured_links
 from proxy.app import logs
+from proxy.app.exposition import Exposition
 from proxy.app.ground import open_ground
+from proxy.app.health import Health, Stores, Watched, check_doors
 from proxy.app.layer1 import open_l1
 from proxy.app.options import RunOptions, StartRefused
 from proxy.app.services import Services
@@ -112,7 +115,9 @@ async def open_daemon(options: RunOptions, notice: Notice) -> AsyncIterator[tupl
         services.bind(chain)
         stack.push_async_callback(services.close)
         await services.start()
-        doors = _doors(services, chain, options, directory)
+        stores = Stores((directory.owner_database, directory.chain_database))
+        stack.push_async_callback(stores.close)
+        doors = _doors(services, chain, options, stores)
         await _open(doors, options, stack)
         yield services, doors
 
@@ -139,10 +144,14 @@ def _chain(services: Services, options: RunOptions, configured: Sequence[Link]) 
     return Chain(links, terminal, configured, services.table)
 
 
-def _doors(services: Services, chain: Chain, options: RunOptions, directory: DataDirectory) -> Doors:
-    limits = options.config.limits
+def _doors(services: Services, chain: Chain, options: RunOptions, stores: Stores) -> Doors:
+    limits, path = options.config.limits, services.ground.directory.path
     connections = Connections(limits.connections, limits.connections_per_caller, limits.connections_per_site)
-    door = Door(chain, batch=limits.batch, response=limits.response)
+    slow = options.config.log.slow_call
+    figures = RequestFigures(services.table.names(), slow=slow, on_slow=logs.slow_calls(options.config.log))
+    sockets = (socket_path(path, DAPP_SOCKET), socket_path(path, ADMIN_SOCKET))
+    health = Health(services.l1, stores, lambda: check_doors(dapp.port, sockets), options.config.l1.stale_after)
+    door = Door(chain, batch=limits.batch, response=limits.response, figures=figures)
     dapp = DappListener(
         door,
         tokens=services.authority.tokens,
@@ -150,12 +159,11 @@ def _doors(services: Services, chain: Chain, options: RunOptions, directory: Dat
         hosts=options.config.listen.hosts,
         most_bytes=limits.body,
         may_ask=services.may_ask,
+        operations=Watched(health, Exposition(services, figures, connections.__len__)),
     )
-    ipc = SocketListener(
-        door, socket_path(directory.path, DAPP_SOCKET), connections=connections, most_bytes=limits.body
-    )
-    owner = Dispatcher(services.admin_handlers(lambda: _ready_line(dapp, directory.path, services.l1.chain_id)))
-    admin = SocketListener(Door(owner), socket_path(directory.path, ADMIN_SOCKET), origin=OWNER)
+    ipc = SocketListener(door, sockets[0], connections=connections, most_bytes=limits.body)
+    owner = Dispatcher(services.admin_handlers(lambda: _ready_line(dapp, path, services.l1.chain_id)))
+    admin = SocketListener(Door(owner), sockets[1], origin=OWNER)
     return Doors(dapp, ipc, admin)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -51,6 +52,7 @@ class Approvals:
         self._deadline, self._clock = deadline, clock
         self._queue = Queue(self._expire, clock)
         self._recent = Recent(clock)
+        self.decisions: Counter[tuple[str, str]] = Counter()  # (decision, source), for the metrics
 
     # -- asking
 
@@ -223,3 +225,4 @@ class Approvals:
         if chosen is not None:
             event["chosen"] = chosen
         self._audit.append(event)
+        self.decisions[decision, source] += 1

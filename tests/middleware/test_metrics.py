@@ -59,3 +59,14 @@ def test_memory_does_not_grow_with_calls() -> None:
     for _ in range(1000):
         figures.observe("eth_call", ANSWERED, 0.1)
     assert sys.getsizeof(row.buckets) + sys.getsizeof(row.errors) == before
+
+
+def test_slow_calls_are_told_by_their_label() -> None:
+    told: list[tuple[str, float]] = []
+    figures = RequestFigures(["eth_call"], slow=1.0, on_slow=lambda label, seconds: told.append((label, seconds)))
+    for method, seconds in (("eth_call", 1.0), ("eth_call", 1.5), ("eth_evil\n", 2.0)):
+        figures.observe(method, ANSWERED, seconds)
+    assert told == [("eth_call", 1.5), (OTHER, 2.0)]
+    silent = RequestFigures(["eth_call"], on_slow=lambda label, seconds: told.append((label, seconds)))
+    silent.observe("eth_call", ANSWERED, 1e9)
+    assert len(told) == 2

@@ -1,0 +1,166 @@
+"""The figures of `/metrics`: what the parts count, read when somebody scrapes and written in Prometheus' text format.
+
+Nothing here counts: every part keeps plain numbers on itself, so a call costs no lock and no label (middleware/metrics.py).
+Labels are closed sets: methods of the method table, codes of rpc.md, the position of a node in the config, a plugin's state.
+Never a token, an origin, an account, a plugin's id or an address: any program of this machine may read this.
+docs/owners.md names every family; a test compares.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from middleware.metrics import RequestFigures
+from proxy.app.services import Services
+from proxy.upstream.l1 import L1
+
+
+@dataclass(frozen=True)
+class Exposition(Collector):
+    """All figures of one daemon. `connections` tells how many are open on the doors for dapps."""
+
+    services: Services
+    requests: RequestFigures
+    connections: Callable[[], int]
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self._registry())
+
+    def _registry(self) -> CollectorRegistry:
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        return registry
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every family with its present values."""
+        yield InfoMetricFamily("l2proxy_build", "The version that runs.", {"version": version("l2proxy")})
+        yield from _requests(self.requests)
+        yield _gauge("l2proxy_connections", "Connections open on the doors for dapps.", self.connections())
+        yield from _chain(self.services.l1)
+        yield from _nodes(self.services.l1)
+        yield from _subscriptions(self.services)
+        yield from _authority(self.services)
+        yield from _plugins(self.services)
+
+
+def _requests(figures: RequestFigures) -> Iterator[Metric]:
+    calls = CounterMetricFamily(
+        "l2proxy_requests",
+        "Calls by method and how they ended: answered (also with the node's own error), gone, or our error's code.",
+        labels=["method", "outcome"],
+    )
+    seconds = HistogramMetricFamily(
+        "l2proxy_request_seconds", "Time from the parsed call to its answer, questions included.", labels=["method"]
+    )
+    for label, row in figures.rows():
+        for outcome, count in row.outcomes():
+            calls.add_metric([label, outcome], count)
+        seconds.add_metric([label], row.cumulative(), row.seconds)
+    yield calls
+    yield seconds
+    yield _counter("l2proxy_invalid_requests", "Bodies and batch items that were no JSON-RPC call.", figures.invalid)
+
+
+def _chain(l1: L1) -> Iterator[Metric]:
+    blocks = l1.blocks
+    if blocks.head is not None:
+        yield _gauge("l2proxy_head_number", "Number of the newest L1 block.", blocks.head.number)
+        age = max(0.0, time.time() - blocks.head.timestamp)
+        yield _gauge("l2proxy_head_age_seconds", "Age of the newest L1 block by its own timestamp.", age)
+    if blocks.finalized is not None:
+        yield _gauge("l2proxy_finalized_number", "Number of the finalized L1 block.", blocks.finalized.number)
+    figures = blocks.figures
+    yield _counter("l2proxy_heads", "New L1 blocks seen.", figures.heads)
+    yield _counter("l2proxy_reorgs", "Reorganisations of L1 seen.", figures.reorgs)
+
+
+def _nodes(l1: L1) -> Iterator[Metric]:
+    """Yield what is counted about each node; `node` is its place under [l1] urls, from 1: an address may hold a secret."""
+
+    def gauge(name: str, says: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(f"l2proxy_upstream_{name}", says, labels=["node"])
+
+    def counter(name: str, says: str) -> CounterMetricFamily:
+        return CounterMetricFamily(f"l2proxy_upstream_{name}", says, labels=["node"])
+
+    up = gauge("up", "1 while the node can be asked, else 0.")
+    requests = counter("requests", "Requests sent to the node.")
+    failures = counter("failures", "Requests the node did not answer.")
+    in_flight = gauge("in_flight", "Requests that wait for the node.")
+    reconnects = counter("reconnects", "Connections made anew.")
+    latency = gauge("latency_seconds", "Moving average of the time of an answer.")
+    lag = gauge("lag_blocks", "Blocks behind the best node.")
+    breaker = GaugeMetricFamily(
+        "l2proxy_upstream_breaker", "1 for the state of the node's circuit breaker.", labels=["node", "state"]
+    )
+    for place, node in enumerate(l1.nodes, 1):
+        label, figures = [str(place)], node.figures
+        up.add_metric(label, 0.0 if node.trouble is not None else 1.0)
+        requests.add_metric(label, figures.requests)
+        failures.add_metric(label, figures.failures)
+        in_flight.add_metric(label, figures.in_flight)
+        reconnects.add_metric(label, figures.reconnects)
+        latency.add_metric(label, figures.latency)
+        if figures.head_lag is not None:
+            lag.add_metric(label, figures.head_lag)
+        breaker.add_metric([*label, figures.breaker], 1)
+    yield from (up, requests, failures, in_flight, reconnects, latency, lag, breaker)
+
+
+def _subscriptions(services: Services) -> Iterator[Metric]:
+    figures = services.l1.blocks.figures
+    yield _gauge("l2proxy_subscriptions", "Subscriptions of callers.", len(services.subscriptions))
+    yield _gauge(
+        "l2proxy_shared_subscriptions", "Different wishes the callers' L1 subscriptions share.", figures.shared
+    )
+    yield _gauge("l2proxy_upstream_subscriptions", "Subscriptions at the nodes.", figures.node_subscriptions)
+    yield _counter("l2proxy_notifications", "Notifications of L1 subscriptions handed to callers.", figures.delivered)
+    yield _gauge("l2proxy_filters", "Filters of callers.", len(services.filters))
+
+
+def _authority(services: Services) -> Iterator[Metric]:
+    authority = services.authority
+    yield _gauge("l2proxy_questions_waiting", "Questions that wait for the owner.", len(authority.approvals.list()))
+    decisions = CounterMetricFamily(
+        "l2proxy_decisions",
+        "Decisions by what was decided (allow, reject, void) and by whom (owner, rule, policy).",
+        labels=["decision", "source"],
+    )
+    for (decision, source), count in authority.approvals.decisions.items():
+        decisions.add_metric([decision, source], count)
+    yield decisions
+    yield _gauge("l2proxy_locked", "1 while the main accounts are locked.", float(services.keyring.locked))
+
+
+def _plugins(services: Services) -> Iterator[Metric]:
+    plugins = GaugeMetricFamily("l2proxy_plugins", "Installed plugins by what they do.", labels=["status"])
+    states = Counter(str(services.plugins.status(plugin.id)["status"]) for plugin in services.plugins.all())
+    for status, count in sorted(states.items()):
+        plugins.add_metric([status], count)
+    yield plugins
+
+
+def _gauge(name: str, says: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, says, value=value)
+
+
+def _counter(name: str, says: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(name, says, value=value)

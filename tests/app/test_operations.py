@@ -1,0 +1,200 @@
+"""/healthz, /readyz and /metrics of the assembled daemon: true, bounded, documented, and for no page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from middleware.metrics import CODES
+from proxy.app.health import Stores
+from proxy.config import Config, LogSettings
+from proxy.storage import Database
+from tests.app.conftest import Running, Start
+from tests.upstream.fake_node import FakeNode
+
+PATHS = ("/healthz", "/readyz", "/metrics")
+ROOT = Path(__file__).parent.parent.parent
+
+
+async def get(daemon: Running, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], str]:
+    url = f"http://127.0.0.1:{daemon[1].dapp.port}{path}"
+    async with aiohttp.ClientSession() as session, session.request(method, url, headers=headers) as response:
+        return response.status, dict(response.headers), await response.text()
+
+
+async def readiness(daemon: Running) -> tuple[int, Any]:
+    url = f"http://127.0.0.1:{daemon[1].dapp.port}/readyz"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.status, await response.json()
+
+
+async def call(daemon: Running, method: str, *params: Any) -> Any:
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    url = f"http://127.0.0.1:{daemon[1].dapp.port}/"
+    async with aiohttp.ClientSession() as session, session.post(url, json=body) as response:
+        return await response.json()
+
+
+async def test_alive_and_ready(daemon: Running) -> None:
+    status, headers, body = await get(daemon, "/healthz")
+    assert (status, body) == (200, '{"status":"alive"}')
+    assert headers["Content-Type"] == "application/json"
+    await daemon[0].l1.blocks.sync()
+    status, found = await readiness(daemon)
+    assert status == 200
+    assert found["ready"] is True
+    assert set(found["checks"]) == {"l1", "stores", "doors"}
+    assert all(check["ok"] and check["why"] for check in found["checks"].values())
+    assert "block 0 of chain 31337" in found["checks"]["l1"]["why"]
+
+
+async def test_head_answers_without_a_body(daemon: Running) -> None:
+    for path in PATHS:
+        status, headers, body = await get(daemon, path, "HEAD")
+        assert status == 200
+        assert body == ""
+        assert int(headers["Content-Length"]) > 0
+
+
+async def test_an_old_block_is_not_ready(start: Start) -> None:
+    async with start(FakeNode(chain_id=12_345_678, version="Geth/v1.17")) as daemon:
+        await daemon[0].l1.blocks.sync()
+        status, found = await readiness(daemon)
+        assert status == 503
+        assert found["ready"] is False
+        assert "stale_after" in found["checks"]["l1"]["why"]
+        assert found["checks"]["stores"]["ok"]
+        status, _, body = await get(daemon, "/healthz")
+        assert (status, body) == (200, '{"status":"alive"}')
+
+
+async def test_a_node_that_went_away_is_named_by_no_address(daemon: Running) -> None:
+    services, _ = daemon
+    for node in services.l1.nodes:
+        node.hangs()
+    status, found = await readiness(daemon)
+    assert status == 503
+    assert found["checks"]["l1"]["ok"] is False
+    assert "127.0.0.1" not in str(found)
+
+
+async def test_a_door_that_vanished_is_not_ready(daemon: Running) -> None:
+    daemon[1].ipc.path.unlink()
+    status, found = await readiness(daemon)
+    assert status == 503
+    assert found["checks"]["doors"] == {"ok": False, "why": "not open: l2proxy.ipc"}
+
+
+async def test_a_store_that_cannot_be_written_is_not_ready(tmp_path: Path) -> None:
+    database = Database(tmp_path / "db")
+    now = [0.0]
+    stores = Stores([database], lambda: now[0])
+    assert (await stores.check()).ok
+    database.close()
+    assert (await stores.check()).ok, "looked at once in ten seconds"
+    now[0] = 11.0
+    found = await stores.check()
+    assert not found.ok
+    assert str(tmp_path) not in found.why
+    await stores.close()
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_no_page_learns_anything(daemon: Running, path: str) -> None:
+    asked = [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": f"http://127.0.0.1:{daemon[1].dapp.port}"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+        {"Sec-Fetch-Site": "same-site"},
+    ]
+    for headers in asked:
+        status, answered, body = await get(daemon, path, **headers)
+        assert status == 403, headers
+        assert not any(name.lower().startswith("access-control") for name in answered)
+        assert '"code":4100' in body
+    status, _, _ = await get(daemon, path, **{"Sec-Fetch-Site": "none"})
+    assert status == 200, "the owner may look with a browser"
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_another_host_name_is_refused_first(daemon: Running, path: str) -> None:
+    status, _, body = await get(daemon, path, Host="rebound.example")
+    assert status == 403
+    assert "hosts" in body
+
+
+async def test_they_are_paths_and_never_tokens(daemon: Running) -> None:
+    for path in PATHS:
+        status, _, _ = await get(daemon, f"{path}?x=1")
+        assert status == 200
+        status, _, _ = await get(daemon, path, "DELETE")
+        assert status == 401
+        status, _, _ = await get(daemon, path, Authorization="Bearer wrong")
+        assert status == 200, "no token is looked for, so none can be tried here"
+    for other in ("/healthz/", "/metrics/x", "//metrics"):
+        status, _, _ = await get(daemon, other)
+        assert status == 404
+
+
+async def families(daemon: Running) -> dict[str, Any]:
+    status, headers, text = await get(daemon, "/metrics")
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def value(found: dict[str, Any], sample: str, **labels: str) -> float:
+    for family in found.values():
+        for one in family.samples:
+            if one.name == sample and one.labels == labels:
+                return float(one.value)
+    raise AssertionError(f"no sample {sample} {labels}")
+
+
+async def test_nobody_makes_a_series_and_nothing_private_is_shown(daemon: Running) -> None:
+    services, doors = daemon
+    text = services.authority.tokens.new("payroll")
+    for method in ("eth_\u2028evil", 'eth_"}', "x" * 100, "\ud800"):
+        await call(daemon, method)
+    url = f"http://127.0.0.1:{doors.dapp.port}/"
+    body = {"jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber"}
+    async with aiohttp.ClientSession() as session:
+        await session.post(url, json=body, headers={"Origin": "https://shop.example"})
+        await session.post(url + text, json=body)
+    found = await families(daemon)
+    methods = {sample.labels["method"] for sample in found["l2proxy_requests"].samples}
+    ends = {sample.labels["outcome"] for sample in found["l2proxy_requests"].samples}
+    assert methods <= {*services.table.names(), "other"}
+    assert ends <= {"answered", "gone", "other", *map(str, CODES)}
+    _, _, shown = await get(daemon, "/metrics")
+    for private in ("payroll", text, "shop.example", "evil", str(services.ground.directory.path)):
+        assert private not in shown
+
+
+async def test_every_family_is_documented(daemon: Running) -> None:
+    await daemon[0].l1.blocks.sync()
+    await call(daemon, "eth_call")
+    found = await families(daemon)
+    owners = (ROOT / "docs" / "owners.md").read_text()
+    shown = {_exposed(family) for family in found.values() if family.name.startswith("l2proxy_")}
+    documented = set(re.findall(r"`(l2proxy_[a-z0-9_]+)(?:\{[a-z, ]+\})?`", owners))
+    sometimes = {"l2proxy_upstream_lag_blocks", "l2proxy_finalized_number"}
+    assert shown - documented == set(), "not in docs/owners.md"
+    assert documented - shown - sometimes == set(), "in docs/owners.md and not shown"
+    assert {"process_resident_memory_bytes", "process_open_fds", "python_info"} <= set(found)
+
+
+def _exposed(family: Any) -> str:
+    """Return a family's name as its lines have it."""
+    return f"{family.name}{ {'counter': '_total', 'info': '_info'}.get(family.type, '') }"
+
+
+async def test_the_slow_line_is_off_where_the_owner_says_so(start: Start) -> None:
+    async with start(FakeNode(), Config(log=LogSettings(slow_call=0))) as daemon:
+        assert (await call(daemon, "eth_call"))["result"] == "0x1"
