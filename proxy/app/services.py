@@ -16,6 +16,7 @@ from middleware.methods import MethodClass, MethodTable
 from middleware.permission import UnknownSites
 from middleware.waist import Answer, Context, Handler, Origin, Request, Result
 from proxy.app.ground import Ground
+from proxy.app.node_answers import NodeAnswers
 from proxy.authority.origins import BadOrigin, parse_web_origin
 from proxy.host.deposits import Deposits
 from proxy.host.gateway_events import GatewayEvents
@@ -37,6 +38,7 @@ from proxy.upstream.l1 import L1
 from proxy.wallet import paths
 from proxy.wallet.crypto import Crypto
 from proxy.wallet.ledger import Ledger
+from proxy.wallet.own_keys import OwnKeys
 from proxy.wallet.transactions import Transactions
 
 
@@ -51,6 +53,7 @@ class Services:
         self.authority, self.keyring = ground.authority, ground.keyring
         self._chain: Chain | None = None
         self.transactions = Transactions(l1, self.keyring, Ledger(chain.space("transactions")))
+        own = OwnKeys(self.keyring)
         self.operations = Operations(
             chain.space("operations"),
             self.transactions,
@@ -60,6 +63,9 @@ class Services:
             gateways,
             ground.catalog.get,
             ground.config.l1.confirmations,
+            own=own,
+            own_transactions=Transactions(l1, own, Ledger(chain.space("own transactions"))),
+            audit=self.authority.audit,
         )
         deposits = Deposits(GatewayEvents(l1, self._confirmations), self.operations.records_of)
         ports = Ports(
@@ -90,6 +96,7 @@ class Services:
             token_alive=self.authority.tokens.alive,
         )
         self.filters = filters.Filters(l1, limit=ground.config.limits.subscriptions)
+        self.node_answers = NodeAnswers(l1, ground.config.cache)
         self.keyring.on_lock(self.authority.locked)
 
     def _confirmations(self) -> int:
@@ -121,8 +128,9 @@ class Services:
         await self.subscriptions.close()
 
     def links(self, unknown_sites: UnknownSites) -> list[Link]:
-        """Return the links between a door and the terminal."""
-        return self.authority.links(self.table, self.plugins, lambda: self.keyring.locked, unknown_sites)
+        """Return the links between a door and the terminal: the authority's first, those that spare the node last."""
+        authority = self.authority.links(self.table, self.plugins, lambda: self.keyring.locked, unknown_sites)
+        return [*authority, *self.node_answers.links()]
 
     def may_ask(self, page: str) -> bool:
         """Tell whether a page may raise a question: it is connected, or can be."""

@@ -79,12 +79,12 @@ class Deposits:
         entries: defaultdict[Key, Entry] = defaultdict(Entry)
         for operation in self._records_of(plugin.id):
             for step in operation.steps:
-                if step.is_allowance:
-                    continue
-                if operation.kind == "deposit":
-                    _add(entries[step.gateway, step.asset], step)
-                elif step.status == "confirmed" and step.returned is not None:
-                    entries[step.gateway, ETH].locked -= step.returned - step.value
+                if operation.pays_in(step):
+                    _add(entries[step.gateway or "", step.asset], step)
+                if step.status == "confirmed" and step.returned is not None:
+                    entries[step.gateway or "", ETH].locked -= step.returned - step.value
+            if (left := _left(operation)) is not None:
+                _add(entries[left.gateway or "", left.asset], left, is_taken=False)
         return [entry.shown(key, "operations") for key, entry in entries.items() if entry.deposits]
 
 
@@ -93,15 +93,25 @@ def locked_by_operations(operations: Iterable[Operation]) -> bool:
     balance: defaultdict[str, int] = defaultdict(int)
     for operation in operations:
         for step in operation.steps:
-            if operation.kind == "deposit" and not step.is_allowance and step.status not in ("reverted", "dropped"):
-                balance[step.asset] += step.amount if step.nonce is not None else 0
-            elif step.status == "confirmed" and step.returned is not None:
+            if operation.pays_in(step) and step.stands:
+                balance[step.asset] += step.amount
+            if step.status == "confirmed" and step.returned is not None:
                 balance[ETH] -= step.returned - step.value
+        if (left := _left(operation)) is not None:
+            balance[left.asset] += left.amount
     return any(amount > 0 for amount in balance.values())
 
 
-def _add(entry: Entry, step: Step) -> None:
-    if step.status == "confirmed":
+def _left(operation: Operation) -> Step | None:
+    """Return the allowance a failed deposit left: until it is taken back its amount counts as spent (hardening.md 20)."""
+    return operation.allowed() if operation.ending is not None or operation.over else None
+
+
+def _add(entry: Entry, step: Step, *, is_taken: bool = True) -> None:
+    """Count a step that pays in; an allowance that is left could be taken at any time (not `is_taken` yet)."""
+    if not is_taken:
+        entry.pending += step.amount
+    elif step.status == "confirmed":
         entry.locked += step.amount
     elif step.nonce is not None and step.status in ("pending", "submitted", "mined"):
         entry.pending += step.amount
@@ -112,7 +122,7 @@ def _add(entry: Entry, step: Step) -> None:
             "hash": step.hashes[-1],
             "block": None if step.block is None else hex(step.block),
             "amount": hex(step.amount),
-            "confirmed": step.status == "confirmed",
+            "confirmed": is_taken and step.status == "confirmed",
         }
     )
 

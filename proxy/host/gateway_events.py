@@ -12,14 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from eth_abi.abi import decode as abi_decode
-from eth_abi.exceptions import DecodingError
-from eth_utils.address import to_checksum_address
-from eth_utils.crypto import keccak
-
 from middleware.errors import Disconnected, RpcError
-from proxy.host.abi_types import signature_type
 from proxy.host.gateway_abi import find_event
+from proxy.host.gateway_logs import arguments_of, topic_of
 from proxy.host.gateways import NodeCalls
 from proxy.host.installed import EventMap, Gateway
 from proxy.host.operation_records import ETH
@@ -27,7 +22,6 @@ from proxy.host.operation_records import ETH
 log = logging.getLogger("l2proxy.deposits")
 
 SPAN = 50_000  # blocks asked for at once; halved where the node says it is too many
-MAX_LOG = 64 * 1024  # bytes of one log's data that are decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +111,7 @@ class _Reader:
         if entry is None:
             raise RuntimeError(f"gateway {gateway.name}: the ABI has no event {event.event}")
         self._inputs: list[Mapping[str, Any]] = entry["inputs"]
-        types = ",".join(signature_type(declared) for declared in self._inputs)
-        self._topic = "0x" + bytes(keccak(text=f"{entry['name']}({types})")).hex()
+        self._topic = topic_of(entry)
         self.key = (gateway.address, f"{event}", owner)
 
     @property
@@ -135,7 +128,7 @@ class _Reader:
 
     def read(self, row: Mapping[str, Any], final: int) -> Moved | None:
         """Return what a log says, None for another owner's or one that does not decode."""
-        values = self._decoded(row)
+        values = arguments_of(self._inputs, row)
         if values is None:
             log.warning(
                 "a log of gateway %s in block %s was left out: it does not decode",
@@ -143,41 +136,19 @@ class _Reader:
                 row["blockNumber"],
             )
             return None
-        if to_checksum_address(values[self._map.owner]) != self._owner:
+        if values[self._map.owner] != self._owner:
             return None
         asset = ETH
         if self._map.asset is not None:
-            token = to_checksum_address(values[self._map.asset])
+            token = values[self._map.asset]
             asset = ETH if int(token, 16) == 0 else token
         block = int(row["blockNumber"], 16)
         return Moved(
             self._released,
             asset,
-            int(values[self._map.amount]),
+            int(values[self._map.amount], 16),
             row["transactionHash"],
             int(row["logIndex"], 16),
             block,
             block <= final,
         )
-
-    def _decoded(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
-        indexed = [declared for declared in self._inputs if declared.get("indexed")]
-        plain = [declared for declared in self._inputs if not declared.get("indexed")]
-        topics, data = row["topics"][1:], bytes.fromhex(row["data"][2:])
-        if len(topics) != len(indexed) or len(data) > MAX_LOG:
-            return None
-        try:
-            values = dict(
-                zip(
-                    (one["name"] for one in plain),
-                    abi_decode([signature_type(one) for one in plain], data),
-                    strict=True,
-                )
-            )
-            for declared, topic in zip(indexed, topics, strict=True):
-                kind = signature_type(declared)
-                if declared["name"] in (self._map.owner, self._map.amount, self._map.asset):
-                    values[declared["name"]] = abi_decode([kind], bytes.fromhex(topic[2:]))[0]
-        except (DecodingError, OverflowError, ValueError):
-            return None
-        return values

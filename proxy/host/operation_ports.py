@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
 from middleware.questions import Decision, Question
@@ -57,8 +57,19 @@ class Transactions(Protocol):
         *,
         gas: int | None = None,
         valid_seconds: float = 600,
+        fee_growth: int = 0,
+        later: bool = False,
     ) -> Prepared:
-        """Return it with bounds; raise the node's error if it would revert or cannot be paid."""
+        """Return it with bounds; raise the node's error if it would revert or (unless `later`) cannot be paid."""
+
+    async def priced(self, prepared: Any) -> Any:
+        """Return it at the fee of now, within its bound; raise `Refused` above it, -32000 where it cannot be paid."""
+
+    async def dearer(self, attempt: Any, nonce: int, *, if_too_low: bool = False) -> Any:
+        """Return it with a fee that replaces it, None where what was approved allows none.
+
+        `if_too_low`: only where no block takes the present one.
+        """
 
     async def estimate(self, prepared: Any) -> int:
         """Return the gas it would need now; raise the node's error if it would revert."""
@@ -66,14 +77,20 @@ class Transactions(Protocol):
     def restore(self, fields: dict[str, Any]) -> Prepared:
         """Return what `to_json` wrote."""
 
-    async def sign(self, prepared: Any, holder: str = "", also: Callable[[Batch, Any], None] | None = None) -> Signed:
-        """Give it its nonce, sign it, put it on disk with the writes of `also`."""
+    async def sign(
+        self,
+        prepared: Any,
+        holder: str = "",
+        also: Callable[[Batch, Any], None] | None = None,
+        replaces: Any = None,
+    ) -> Signed:
+        """Give it its nonce, sign it, put it on disk with the writes of `also`; `replaces`: ours whose nonce it takes."""
 
     async def send(self, signed: Any) -> None:
         """Send; raise `Disconnected` when it is unknown whether it arrived, the node's error when it refuses."""
 
-    def held(self, sender: str, nonce: int) -> Signed | None:
-        """Return the transaction of ours at a nonce."""
+    async def held_by(self, sender: str, nonce: int, holder: str) -> Signed | None:
+        """Return an operation's transaction at its nonce; None while another may be mined in its place."""
 
     async def is_known(self, transaction_hash: str) -> bool:
         """Tell whether the node has it, pending or mined."""
@@ -97,6 +114,20 @@ class Accounts(Protocol):
 
     def on_unlock(self, callback: Callable[[], None]) -> None:
         """Call `callback` after each unlock."""
+
+
+class OwnKeys(Protocol):
+    """Plugins' own keys, without the keys."""
+
+    def address(self, path: tuple[int, ...]) -> str:
+        """Return the address at an absolute path; raise `Unauthorized` while the key is not at hand."""
+
+
+class Audit(Protocol):
+    """The audit log."""
+
+    def append(self, event: Mapping[str, Any]) -> None:
+        """Write, synced, or raise."""
 
 
 class Approvals(Protocol):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from middleware.waist import Origin, OriginKind
-from proxy.storage import Batch, Space
+from proxy.storage import Batch, Space, StorageError
 
 OperationStatus = Literal["awaiting_approval", "running", "waiting", "done", "rejected", "failed"]
 StepStatus = Literal["pending", "submitted", "mined", "confirmed", "reverted", "dropped"]
@@ -22,27 +22,35 @@ ETH = "ETH"
 
 
 class Step(msgspec.Struct, kw_only=True):
-    """One transaction. `args` in wire form, `value` in wei; `to` and `data` are what gets executed.
+    """One transaction. `args` in wire form (None: not known yet), `value` in wei; `to` and `data` are what gets executed.
 
-    `prepared`: what was approved; `nonce` and `hashes`: set before the first send; `code`: hash of the gateway's code the
-    approval counts for; `returned`: wei the transaction brought to the owner.
+    `gateway` None: a transfer, `function` None: a plain payment. `prepared`: what was approved; `nonce` and `hashes` (the
+    newest, or the one that was mined, is the last): set before the first send; `attempt`: the newest one as it was signed,
+    `sent_at` the head then; `code`: hash of the gateway's code the approval counts for; `wait`: the `waitFor`, counted from
+    block `wait_from`; `pays_in`: what a plan pays into the gateway; `returned`: wei the transaction brought to the owner.
     """
 
-    gateway: str
-    function: str
-    args: list[Any]
+    gateway: str | None
+    function: str | None
+    args: list[Any] | None
     value: int
     to: str
     data: str
     asset: str = ETH
     amount: int = 0
     is_allowance: bool = False
+    pays_in: bool = False
+    wait: dict[str, Any] | None = None
+    wait_from: int | None = None
+    waited: bool = False
     status: StepStatus = "pending"
     hashes: list[str] = []
     nonce: int | None = None
     block: int | None = None
     confirmations: int = 0
     prepared: dict[str, Any] | None = None
+    attempt: dict[str, Any] | None = None
+    sent_at: int | None = None
     code: str | None = None
     returned: int | None = None
 
@@ -57,14 +65,37 @@ class Step(msgspec.Struct, kw_only=True):
             "hashes": self.hashes,
             "confirmations": hex(self.confirmations),
         }
+        if self.gateway is None:
+            view["to"] = self.to
         if self.block is not None:
             view["blockNumber"] = hex(self.block)
+        if self.wait is not None:
+            view["waitFor"] = self.wait
         return view
+
+    @property
+    def is_sent(self) -> bool:
+        """Tell whether it owns a nonce: it is signed, and may be mined at any time."""
+        return self.nonce is not None
+
+    @property
+    def stands(self) -> bool:
+        """Tell whether it took effect on L1, or still may."""
+        return self.is_sent and self.status not in ("reverted", "dropped")
+
+
+class Ending(msgspec.Struct, kw_only=True):
+    """How an operation ends once the allowance it left is taken back."""
+
+    status: Literal["rejected", "failed"]
+    error: dict[str, Any] | None
 
 
 class Operation(msgspec.Struct, kw_only=True):
-    """A deposit or withdrawal. `serving`: kind and name of the origin it was caused by, None: the plugin itself; `code`:
-    digest of the plugin's code; `decision`: the approval, written before anything is sent.
+    """A deposit, withdrawal, plan, transfer or send. `serving`: kind and name of the origin it was caused by, None: the
+    plugin itself; `code`: digest of the plugin's code; `decision`: the approval, written before anything is sent; `own` and
+    `key`: address and path of the plugin's key it is sent with, None: the owner's; `undo`: the step that takes the
+    allowance back if the deposit fails, the last of `steps` once `ending` says that it did.
     """
 
     id: str
@@ -79,6 +110,15 @@ class Operation(msgspec.Struct, kw_only=True):
     serving: tuple[str, str] | None = None
     error: dict[str, Any] | None = None
     decision: dict[str, Any] | None = None
+    own: str | None = None
+    key: tuple[int, ...] | None = None
+    undo: Step | None = None
+    ending: Ending | None = None
+
+    @property
+    def sender(self) -> str:
+        """The account its transactions are sent from."""
+        return self.own or self.owner
 
     @property
     def caused_by(self) -> Origin | None:
@@ -91,8 +131,27 @@ class Operation(msgspec.Struct, kw_only=True):
         return self.status in ("done", "rejected", "failed")
 
     def next_step(self) -> Step | None:
-        """Return the first step that is not final."""
-        return next((step for step in self.steps if step.status != "confirmed"), None)
+        """Return the first step that is not final; once it failed, the one that takes the allowance back."""
+        ahead = self.steps if self.ending is None else self.steps[-1:]
+        return next((step for step in ahead if step.status != "confirmed"), None)
+
+    def unsent(self) -> list[Step]:
+        """Return the steps that are still to be signed and whose arguments are known."""
+        ahead = self.steps if self.ending is None else self.steps[-1:]
+        return [step for step in ahead if not step.is_sent and step.args is not None and step.status == "pending"]
+
+    def allowed(self) -> Step | None:
+        """Return the allowance step whose amount the gateway still may take without a deposit, None where there is none."""
+        if any(step.stands for step in self.steps if not step.is_allowance):
+            return None
+        # One that takes back counts once it is confirmed, one that gives from the moment it may be mined.
+        counts = [step for step in self.steps if step.is_allowance and step.stands]
+        counts = [step for step in counts if step.amount or step.status == "confirmed"]
+        return counts[-1] if counts and counts[-1].amount else None
+
+    def pays_in(self, step: Step) -> bool:
+        """Tell whether a step pays into a gateway from the main account."""
+        return step.pays_in or (self.kind == "deposit" and not step.is_allowance)
 
     def shown(self) -> dict[str, Any]:
         """Return the operation as callers see it."""
@@ -127,11 +186,24 @@ class OperationRecords:
         batch.put(self._space, operation.id.encode(), msgspec.json.encode(operation))
 
     def write(self, operation: Operation, batch: Batch | None = None) -> None:
-        """Put the operation on disk, together with what `batch` holds."""
+        """Put the operation on disk, together with what `batch` holds. Where that fails it is again what it was."""
         batch = batch if batch is not None else Batch()
         self.put(operation, batch)
-        self._space.database.commit(batch)
+        try:
+            self._space.database.commit(batch)
+        except StorageError:
+            self.restore(operation)
+            raise
         self._all[operation.id] = operation  # nobody sees what is not on disk
+
+    def restore(self, operation: Operation) -> None:
+        """Make an operation again what it is on disk: what could not be written never happened."""
+        stored = self._space.get(operation.id.encode())
+        if stored is None:
+            return
+        known = msgspec.json.decode(stored, type=Operation)
+        for name in Operation.__struct_fields__:
+            setattr(operation, name, getattr(known, name))
 
     def get(self, operation_id: str) -> Operation | None:
         """Return an operation."""

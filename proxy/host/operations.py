@@ -1,9 +1,10 @@
-"""Deposits and withdrawals of plugins: persisted state machines from the plugin's wish to the confirmed transaction.
+"""Money of plugins on L1: persisted state machines from the plugin's wish to the confirmed transaction (plugin.md).
 
 submit → checked → on disk, awaiting approval → the owner asked → the approval on disk with the operation → each step
-signed, on disk, sent, confirmed (`operation_steps`) → done. A crash at any point loses nothing that was acknowledged and
-sends nothing twice: whatever is open when the daemon starts goes on where its record stands. No money moves here without
-an approval or an attested rule (security.md 10); a question still open at the end of the process is asked again.
+waited for (a plan), signed, on disk, sent, confirmed (`operation_steps`) → done. A crash at any point loses nothing that was
+acknowledged and sends nothing twice: whatever is open when the daemon starts goes on where its record stands. No money moves
+here without an approval or an attested rule (security.md 10); a question still open at the end of the process is asked
+again. Only `send`, which spends the plugin's own gas in its own gateway, asks nobody.
 """
 
 from __future__ import annotations
@@ -14,29 +15,46 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from middleware.errors import Disconnected, Refused, RpcError, Unauthorized, Unsupported
+from middleware.errors import (
+    Disconnected,
+    InvalidParams,
+    LimitExceeded,
+    Refused,
+    RpcError,
+    Unauthorized,
+    Unsupported,
+)
 from middleware.questions import Withdrawn
 from middleware.waist import Context, Origin
 from proxy.host.gateways import Gateways
-from proxy.host.installed import Gateway, InstalledPlugin
+from proxy.host.installed import InstalledPlugin
+from proxy.host.operation_endings import conclude, out_of_gas, reverted
 from proxy.host.operation_offers import Offer, Offers
-from proxy.host.operation_ports import L1, Accounts, Approvals, Transactions
-from proxy.host.operation_questions import operation_question
+from proxy.host.operation_ports import L1, Accounts, Approvals, Audit, OwnKeys, Transactions
+from proxy.host.operation_questions import operation_digest, operation_question
 from proxy.host.operation_records import Operation, OperationRecords, Step
-from proxy.host.operation_requests import gateway_of, read_step
+from proxy.host.operation_requests import fill, gateway_of, read_plan, read_step
+from proxy.host.operation_rights import OWN_KEY, Rights
 from proxy.host.operation_steps import BUSY, Outcome, Steps
-from proxy.storage import Batch, Space
+from proxy.host.operation_transfers import read_transfer
+from proxy.host.operation_waits import Waits, arguments_from
+from proxy.storage import Batch, Space, StorageError
 
 log = logging.getLogger("l2proxy.operations")
 
-KINDS = ("deposit", "withdraw")
+KINDS = ("deposit", "withdraw", "plan", "transfer", "send")
 PATIENCE = 15.0  # seconds after which an operation looks again although no block was announced
+MAX_OPEN = 100  # operations of a plugin that are not over; as many more of `send`
 
 Changed = Callable[[str, dict[str, Any]], None]
 
 
 class Operations:
-    """All operations of all plugins. `installed` returns a plugin as it is now; `confirmations` is for real chains."""
+    """All operations of all plugins. `installed` returns a plugin as it is now; `confirmations` is for real chains.
+
+    `own` and `own_transactions`: the plugins' own keys, for `send`, with a ledger of nonces of their own. `unguarded` says by
+    plugin why nobody could answer a dispute (hardening.md 22); `guards` keeps it.
+    """
 
     def __init__(
         self,
@@ -49,15 +67,27 @@ class Operations:
         installed: Callable[[str], InstalledPlugin | None],
         confirmations: int = 12,
         clock: Callable[[], float] = time.time,
+        *,
+        own: OwnKeys,
+        own_transactions: Transactions,
+        audit: Audit,
     ) -> None:
-        self._l1, self._approvals, self._accounts, self._installed = l1, approvals, accounts, installed
+        self._l1, self._approvals, self._own, self._audit = l1, approvals, own, audit
+        self._transactions, self._own_transactions = transactions, own_transactions
         self._clock = clock
         self._records = OperationRecords(space)
-        self._offers = Offers(transactions, gateways, clock)
-        self._steps = Steps(l1, transactions, self._records, lambda: 1 if l1.is_dev else confirmations, self._tell)
+        self._rights = Rights(installed, accounts)
+
+        def depth() -> int:
+            return 1 if l1.is_dev else confirmations
+
+        self._offers = Offers(self._transactions_of, gateways, clock)
+        self._steps = Steps(l1, self._transactions_of, self._records, depth, self._tell)
+        self._waits = Waits(l1, depth, clock)
         self._callbacks: list[Changed] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._beat = asyncio.Event()
+        self.unguarded: dict[str, str] = {}
         accounts.on_unlock(self._pulse)
 
     async def start(self) -> None:
@@ -88,16 +118,17 @@ class Operations:
         return list(self._records.of(plugin_id))
 
     async def submit(self, plugin: InstalledPlugin, kind: str, params: dict[str, Any], context: Context) -> str:
-        """Store an operation and return its id at once; the owner is asked next.
+        """Store an operation and return its id at once; the owner is asked next, for `send` nobody.
 
-        Raise before anything is stored: `InvalidParams`, `Unauthorized` outside manifest or gateway and while locked,
-        the node's error where the call would revert or cannot be paid, `Disconnected`.
+        A plan's `{operation, args}` says the arguments of the step of a stored plan that has none yet. Raise before anything
+        is stored: `InvalidParams`, `Unauthorized` outside manifest or gateway and while locked, the node's error where the
+        call would revert or cannot be paid, `LimitExceeded`, `Disconnected`.
         """
         if kind not in KINDS:
-            raise Unsupported(kind, "this version serves deposit and withdraw")
-        gateway = gateway_of(plugin, params)
-        step = read_step(kind, gateway, params)
-        self._refuse(plugin)
+            raise Unsupported(kind, f"operations are {', '.join(KINDS)}")
+        if kind == "plan" and "operation" in params:
+            return self._supply(plugin, params)
+        steps, undo = await self._wished(plugin, kind, params)
         operation = Operation(
             id=self._records.new_id(self._clock()),
             plugin=plugin.id,
@@ -106,13 +137,56 @@ class Operations:
             owner=plugin.owner,
             chain=self._l1.chain_id,
             code=plugin.digest,
-            steps=await self._offers.steps(gateway, step, plugin.owner),
+            steps=steps,
             created=self._clock(),
             serving=None if context.serving is None else (context.serving.kind.value, context.serving.name),
+            undo=undo,
         )
-        offer = await self._offers.make(operation, gateway)
-        self._write(operation)
+        if kind == "send":
+            operation.key = (*plugin.path, OWN_KEY)
+            operation.own = self._own.address(operation.key)
+        offer = await self._make_offer(operation)
+        if kind == "send":
+            self._decide_by_policy(operation, offer)
+        else:
+            self._write(operation)
         self._spawn(self._drive(operation, offer), f"operation {operation.id}")
+        return operation.id
+
+    async def _wished(
+        self, plugin: InstalledPlugin, kind: str, params: dict[str, Any]
+    ) -> tuple[list[Step], Step | None]:
+        """Return what the plugin asks for as steps, and what takes an allowance back."""
+        if kind == "transfer":
+            self._rights.refuse(plugin, kind)
+            steps, undo = [read_transfer(params)], None
+        elif kind == "plan":
+            steps, undo = read_plan(plugin, params), None
+            self._rights.refuse(plugin, kind)
+        else:
+            gateway = gateway_of(plugin, params)
+            step = read_step(kind, gateway, params, locked=self._rights.locked)
+            self._rights.refuse(plugin, kind)
+            steps, undo = await self._offers.steps(gateway, step, plugin.owner)
+        open_ones = [one for one in self._records.of(plugin.id) if not one.over]
+        if sum((one.kind == "send") == (kind == "send") for one in open_ones) >= MAX_OPEN:
+            raise LimitExceeded("open_operations", f"{plugin.id} has {MAX_OPEN} operations that are not over")
+        return steps, undo
+
+    def _supply(self, plugin: InstalledPlugin, params: dict[str, Any]) -> str:
+        """Take the arguments of the first step that has none; the owner is asked when its turn comes."""
+        operation = self._records.get(str(params["operation"]))
+        if operation is None or operation.plugin != plugin.id or operation.over:
+            raise InvalidParams("operation", "the id of a plan of yours that is not over", params["operation"])
+        step = next((step for step in operation.steps if step.args is None), None)
+        if step is None or "args" not in params or "steps" in params:
+            raise InvalidParams(
+                "args", "with operation: the arguments of its step that has none yet", params.get("args")
+            )
+        self._rights.refuse(plugin, "plan")
+        fill(step, self._rights.gateway_named(operation, step.gateway or ""), params["args"])
+        self._write(operation)
+        self._pulse()
         return operation.id
 
     # -- driving
@@ -124,48 +198,52 @@ class Operations:
             try:
                 if operation.status == "awaiting_approval":
                     goes_on = await self._ask(operation, offer)
-                    offer = None
                 else:
                     goes_on = await self._run(operation)
             except Withdrawn:
                 return  # the daemon stops; the question is asked again under a new id
+            except StorageError as error:
+                # What could not be written never happened: the operation is again what it is on disk.
+                log.error("operation %s stands still: %s", operation.id, error)  # noqa: TRY400 - the message says it
+                goes_on = False
             except RpcError as error:
                 # What is final was caught where it is known; here the node is away, too busy, or lacks a state.
                 log.info("operation %s waits for the node: %s", operation.id, error.message)
                 goes_on = False
+            offer = None
             if not goes_on:
-                await self._wait(beat)
+                await self._wait(beat, operation)
 
     async def _ask(self, operation: Operation, offer: Offer | None) -> bool:
         """Ask the owner; put the answer on disk. Return whether to go on at once."""
-        if self._accounts.locked:
+        if not self._may_sign(operation):
             return False
         try:
-            gateway = self._present(operation)
+            self._rights.check(operation)
             if offer is None:
-                offer = await self._offers.make(operation, gateway)
-            await self._decide(operation, offer)
+                offer = await self._make_offer(operation)
+            if operation.kind == "send":
+                self._decide_by_policy(operation, offer)
+            else:
+                await self._decide(operation, offer)
         except Withdrawn:
             raise
         except RpcError as error:
             if _passes(error):
                 raise
+            if _is_poor(error) and _is_half_done(operation):
+                return self._stay(operation, error)
             self._end(operation, "rejected" if isinstance(error, Refused | Unauthorized) else "failed", error)
         return True
 
     async def _decide(self, operation: Operation, offer: Offer) -> None:
-        def check() -> None:
-            self._present(operation)
-
         def apply(_chosen: Any) -> None:
             # On disk before anybody hears of the approval, and before anything is sent.
-            for step, prepared, code in zip(operation.steps, offer.prepared, offer.codes, strict=True):
-                step.prepared, step.code = prepared.to_json(), code
-            operation.status = "running"
-            operation.decision = {"at": self._clock()}
-            self._write(operation)
+            self._approve(operation, offer, {"at": self._clock()})
 
-        question = operation_question(operation, offer.prepared, offer.warnings, operation.caused_by, check, apply)
+        question = operation_question(
+            operation, offer, operation.caused_by, lambda: self._rights.check(operation), apply
+        )
         decision = await self._approvals.ask(question)
         if operation.status != "running":
             raise RuntimeError(f"operation {operation.id} was approved and its approval was not applied")
@@ -177,17 +255,46 @@ class Operations:
         }
         self._records.write(operation)
 
+    def _decide_by_policy(self, operation: Operation, offer: Offer) -> None:
+        """Let a `send` go: it calls the plugin's own gateway with the plugin's own gas. Recorded, or it fails."""
+        (step,) = operation.steps
+        digest = operation_digest(operation, offer)
+        self._audit.append(
+            {
+                "event": "send",
+                "origin": str(Origin.plugin(operation.plugin)),
+                "operation": operation.id,
+                "from": operation.sender,
+                "to": step.to,
+                "function": step.function,
+                "source": "policy",
+                "digest": digest,
+            }
+        )
+        self._approve(operation, offer, {"source": "policy", "at": self._clock(), "digest": digest})
+
+    def _approve(self, operation: Operation, offer: Offer, decision: dict[str, Any]) -> None:
+        for step, prepared, code in zip(offer.steps, offer.prepared, offer.codes, strict=True):
+            step.prepared, step.code = prepared.to_json(), code
+        if operation.undo is not None and offer.undo is not None:
+            operation.undo.prepared = offer.undo.to_json()
+        operation.status, operation.error, operation.decision = "running", None, decision
+        self._write(operation)
+
     async def _run(self, operation: Operation) -> bool:
         """Take the next step of an approved operation. Return whether to go on at once."""
         step = operation.next_step()
         if step is None:
             self._end(operation, "done", None)
             return True
-        if step.nonce is None:
-            return await self._send(operation, step)
+        if not step.is_sent:
+            return await self._begin(operation, step)
+        self._may_sign(operation)  # an own key is taken out again after a restart, should the fee have to grow
         outcome = await self._steps.follow(operation, step)
         if outcome is Outcome.FAILED:
-            self._end(operation, "failed", _reverted(step))
+            self._end(operation, "failed", reverted(step))
+        if outcome is Outcome.OUT_OF_GAS:
+            self._end(operation, "failed", out_of_gas(step))
         if outcome is Outcome.DISPLACED:
             # Nothing was executed and nothing can be any more. A second nonce only by a new question (hardening.md 21).
             log.warning("operation %s: another transaction took nonce %s", operation.id, step.nonce)
@@ -197,62 +304,107 @@ class Operations:
             return True
         return outcome is not Outcome.WAIT
 
+    async def _begin(self, operation: Operation, step: Step) -> bool:
+        """Send a step once what it waits for has happened and its arguments are known and approved."""
+        try:
+            if step.wait is not None and not step.waited and not await self._has_waited(operation, step):
+                return self._stay(operation, None)
+        except Unauthorized as error:
+            self._end(operation, "failed", error)
+            return True
+        if step.args is None:
+            return self._stay(operation, None)
+        if step.prepared is None:
+            self._ask_again(operation)
+            return True
+        return await self._send(operation, step)
+
+    async def _has_waited(self, operation: Operation, step: Step) -> bool:
+        """Look whether a step's wait is over; an event may bring its arguments along."""
+        if step.wait_from is None:
+            before = operation.steps[: operation.steps.index(step)]
+            step.wait_from = before[-1].block if before and before[-1].block else await self._waits.head()
+            self._write(operation)
+        event = (step.wait or {}).get("event")
+        gateway = None if event is None else self._rights.gateway_named(operation, event["gateway"])
+        happened = await self._waits.is_over(step, gateway)
+        if happened is None:
+            return False
+        step.waited = True
+        if step.args is None:
+            target = self._rights.gateway_named(operation, step.gateway or "")
+            if (found := arguments_from(step, target, happened)) is not None:
+                fill(step, target, found)
+        self._write(operation)
+        return True
+
     async def _send(self, operation: Operation, step: Step) -> bool:
-        if self._accounts.locked:
+        if not self._may_sign(operation):
             return False
         try:
-            gateway = self._present(operation)
-            if not await self._offers.holds(step, gateway):
+            self._rights.check(operation)
+            gateway = self._rights.gateway_of(operation, step)
+            prepared = await self._offers.current(operation, step, gateway)
+            if prepared is None:
                 self._ask_again(operation)
                 return True
-            await self._steps.send(operation, step)
+            operation.status, operation.error = "running", None
+            await self._steps.send(operation, step, prepared)
         except RpcError as error:
-            if step.status != "dropped" and _passes(error):
-                raise
-            if step.status != "dropped" and self._accounts.locked:
+            return self._unsent(operation, step, error)
+        return True
+
+    def _unsent(self, operation: Operation, step: Step, error: RpcError) -> bool:
+        """A step was not sent: try later, ask again, or end. Return whether to go on at once."""
+        if step.status != "dropped":
+            if _passes(error):
+                raise error
+            if not self._may_sign(operation):
                 return False  # locked in this very moment; nothing was signed
-            if step.status != "dropped" and isinstance(error, Refused) and step.nonce is None:
+            if isinstance(error, Refused) and not step.is_sent:
                 self._ask_again(operation)
                 return True
-            self._end(operation, "failed", error)
+            if _is_poor(error) and _is_half_done(operation):
+                return self._stay(operation, error)
+        self._end(operation, "failed", error)
         return True
 
     def _ask_again(self, operation: Operation, batch: Batch | None = None) -> None:
         """What was approved does not hold any more (too late, other code, more gas, nonce gone): back to the owner."""
         operation.status, operation.decision = "awaiting_approval", None
-        for step in operation.steps:
-            if step.nonce is None:
-                step.prepared = step.code = None
+        for step in operation.unsent():
+            step.prepared = step.code = None
         self._records.write(operation, batch)
         self._tell(operation)
 
-    def _present(self, operation: Operation) -> Gateway:
-        """Return the operation's gateway if the plugin still is what asked for it. Raise `Unauthorized` otherwise."""
-        plugin = self._installed(operation.plugin)
-        if plugin is None or plugin.digest != operation.code or plugin.owner != operation.owner:
-            raise Unauthorized(f"{operation.plugin} was removed or changed since it asked for this")
-        self._refuse(plugin)
-        step = operation.steps[-1]
-        gateway = plugin.gateway(step.gateway)
-        if gateway is None or gateway.address != step.to:
-            raise Unauthorized(f"the gateway {step.gateway} is not the approved one any more")
-        return gateway
+    def _stay(self, operation: Operation, error: RpcError | None) -> bool:
+        """Wait for an event, a block, a time, arguments or funds. Return False: nothing to do before the next block."""
+        shown = None if error is None else error.to_json()
+        if (operation.status, operation.error) != ("waiting", shown):
+            operation.status, operation.error = "waiting", shown
+            self._write(operation)
+        return False
 
-    def _refuse(self, plugin: InstalledPlugin) -> None:
-        if not plugin.enabled:
-            raise Unauthorized(f"{plugin.id} is disabled: {plugin.why_disabled}")
-        if "gateway" not in plugin.grants:
-            raise Unauthorized(f"{plugin.id} was not granted its gateway", f"l2proxy plugin info {plugin.id}")
-        if plugin.owner not in self._accounts.addresses():
-            raise Unauthorized(f"{plugin.owner}, the owner of {plugin.id}, is no account of this wallet")
-        if self._accounts.locked:
-            raise Unauthorized("the accounts are locked", "l2proxy unlock")
+    def _may_sign(self, operation: Operation) -> bool:
+        """Tell whether the lock lets the next step be signed now, and its key is at hand."""
+        if not self._rights.may_sign(operation):
+            return False
+        try:
+            return operation.key is None or self._own.address(operation.key) == operation.own
+        except Unauthorized:
+            return False
+
+    async def _make_offer(self, operation: Operation) -> Offer:
+        return await self._offers.make(operation, lambda step: self._rights.gateway_of(operation, step))
+
+    def _transactions_of(self, operation: Operation) -> Transactions:
+        return self._transactions if operation.own is None else self._own_transactions
 
     # -- keeping
 
     def _end(self, operation: Operation, status: Any, error: RpcError | None) -> None:
-        operation.status = status
-        operation.error = None if error is None else error.to_json()
+        """End an operation, or first take back the allowance that its failure left (hardening.md 20)."""
+        conclude(operation, status, error)
         self._write(operation)
 
     def _write(self, operation: Operation) -> None:
@@ -273,10 +425,14 @@ class Operations:
         beat, self._beat = self._beat, asyncio.Event()
         beat.set()
 
-    async def _wait(self, beat: asyncio.Event) -> None:
-        """Return at the next block or unlock, or after a while in case none is announced."""
+    async def _wait(self, beat: asyncio.Event, operation: Operation) -> None:
+        """Return at the next block or unlock, at the moment waited for, or after a while in case none is announced."""
+        seconds, step = PATIENCE, operation.next_step()
+        if operation.status == "waiting" and step is not None and step.wait is not None and not step.waited:
+            moment = float(step.wait.get("time", 0)) - self._clock()
+            seconds = min(PATIENCE, moment) if moment > 0 else PATIENCE
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(seconds):
                 await beat.wait()
         except TimeoutError:
             return
@@ -297,5 +453,11 @@ def _passes(error: RpcError) -> bool:
     return isinstance(error, Disconnected) or (type(error) is RpcError and error.code in BUSY)
 
 
-def _reverted(step: Step) -> RpcError:
-    return RpcError(-32000, f"{step.function} reverted on L1", {"hash": step.hashes[-1]})
+def _is_poor(error: RpcError) -> bool:
+    """Tell whether the sender could not pay."""
+    return error.code == -32000 and isinstance(error.data, dict) and "needed" in error.data
+
+
+def _is_half_done(operation: Operation) -> bool:
+    """Tell whether something of it is on L1 already, so that it waits for funds rather than fails."""
+    return any(step.status == "confirmed" for step in operation.steps)

@@ -209,9 +209,15 @@ class Transactions:
             raise _too_poor(prepared.sender, balance, needed)
         return priced
 
-    async def dearer(self, attempt: Prepared, nonce: int) -> Prepared | None:
-        """Return a stuck transaction with a fee that replaces it at its nonce, None where its approval allows none."""
-        dearer = attempt.dearer(await market_of(self._l1))
+    async def dearer(self, attempt: Prepared, nonce: int, *, if_too_low: bool = False) -> Prepared | None:
+        """Return a stuck transaction with a fee that replaces it at its nonce, None where its approval allows none.
+
+        `if_too_low`: only where no block takes the present one.
+        """
+        market = await market_of(self._l1)
+        if if_too_low and attempt.max_fee >= market.least:
+            return None
+        dearer = attempt.dearer(market)
         return None if dearer is None else replace(dearer, nonce=nonce)
 
     async def estimate(self, prepared: Prepared) -> int:

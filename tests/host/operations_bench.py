@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from middleware.errors import Refused, RpcError
 from middleware.questions import Decision, Question, Withdrawn
@@ -21,12 +21,15 @@ from proxy.host.installed import Gateway, InstalledPlugin
 from proxy.host.manifest import EventMap, Manifest
 from proxy.host.operations import Operations
 from proxy.storage import Database
-from proxy.upstream.l1 import L1
 from proxy.wallet.keyring import Keyring
 from proxy.wallet.ledger import Ledger
+from proxy.wallet.own_keys import OwnKeys
 from proxy.wallet.transactions import Transactions
 from tests.wallet.conftest import OWNER
 from tests.wallet.fake_chain import FakeChain
+
+if TYPE_CHECKING:
+    from proxy.upstream.l1 import L1
 
 GATEWAY = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
 TOKEN = "0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512"
@@ -175,6 +178,7 @@ class Bench:
         self.now = 1_000.0
         self.confirmations = 3
         self.told: list[dict[str, Any]] = []
+        self.audited: list[Mapping[str, Any]] = []
         self.wrap: Callable[[Database], None] = lambda _: None
         self._news = asyncio.Event()
         self._build()
@@ -184,6 +188,8 @@ class Bench:
         self.wrap(self.database)
         self.ledger = Ledger(self.database.space("nonces"))
         self.transactions = Transactions(self.chain, self.keyring, self.ledger, clock=lambda: self.now)
+        own = OwnKeys(self.keyring)
+        self.own_ledger = Ledger(self.database.space("own nonces"))
         self.gateways = Gateways(self.chain, self.database.space("gateways"))
         self.operations = Operations(
             self.database.space("operations"),
@@ -195,10 +201,17 @@ class Bench:
             lambda wanted: self.plugin if self.plugin is not None and self.plugin.id == wanted else None,
             confirmations=self.confirmations,
             clock=lambda: self.now,
+            own=own,
+            own_transactions=Transactions(self.chain, own, self.own_ledger, clock=lambda: self.now),
+            audit=self,
         )
         self.operations.on_change(self._changed)
         events = GatewayEvents(self.chain, lambda: 1 if self.chain.is_dev else self.confirmations)
         self.deposits = Deposits(events, self.operations.records_of)
+
+    def append(self, event: Mapping[str, Any]) -> None:
+        """Be the audit log."""
+        self.audited.append(event)
 
     def _changed(self, plugin_id: str, operation: dict[str, Any]) -> None:
         assert plugin_id == PLUGIN

@@ -483,8 +483,9 @@ BAD: list[tuple[str, dict[str, Any], type[Exception]]] = [
     ("withdraw", {"function": "open(address)"}, Unauthorized),
     ("withdraw", {"args": ["0x" + "11" * 32], "value": 11}, Unauthorized),
     ("withdraw", {"args": ["0x" + "11" * 31]}, InvalidParams),
-    ("plan", {"steps": []}, Unsupported),
-    ("transfer", {"to": OTHER, "value": 1}, Unsupported),
+    ("plan", {"steps": []}, InvalidParams),
+    ("transfer", {"to": OTHER, "value": 1}, Unauthorized),
+    ("steal", {"to": OTHER, "value": 1}, Unsupported),
 ]
 
 

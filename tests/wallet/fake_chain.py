@@ -53,7 +53,11 @@ class FakeChain:
         self.reverting: set[str] = set()
         self.refuse_calls: dict[str, Exception] = {}
         self.estimate = 50_000
+        self.base_fee = BASE_FEE
+        self.timestamp = 1_000
+        self.logs: list[dict[str, Any]] = []
         self.tokens: dict[str, int] = {}
+        self.token_balance = 10**24
         self.paid_out: dict[str, int] = {}
         self.past_balances: list[dict[str, int]] = []
         self.calls: list[str] = []
@@ -98,7 +102,8 @@ class FakeChain:
         return {
             "number": hex(number),
             "gasLimit": hex(30_000_000),
-            "baseFeePerGas": hex(BASE_FEE),
+            "baseFeePerGas": hex(self.base_fee),
+            "timestamp": hex(self.timestamp),
             "transactions": [
                 {"hash": sent.hash, "from": sent.sender.lower(), "to": sent.to.lower()} if full else sent.hash
                 for sent in self.chain[number]
@@ -124,7 +129,21 @@ class FakeChain:
             raise RpcError(3, "execution reverted", "0x")
         return hex(self.estimate)
 
+    def eth_getLogs(self, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+        low, high = int(wanted["fromBlock"], 16), int(wanted["toBlock"], 16)
+        return [
+            row
+            for row in self.logs
+            if row["address"] == wanted["address"]
+            and row["topics"][0] == wanted["topics"][0]
+            and low <= int(row["blockNumber"], 16) <= high
+        ]
+
     def eth_call(self, call: dict[str, Any], tag: str) -> str:
+        if call["to"] in self.tokens and call["data"].startswith("0x70a08231"):
+            return f"0x{self.token_balance:064x}"
+        if call["to"] in self.tokens and call["data"].startswith("0xa9059cbb"):
+            return f"0x{1:064x}"
         if call["to"] in self.tokens and call["data"].startswith("0xdd62ed3e"):
             return f"0x{self.tokens[call['to']]:064x}"
         raise RpcError(3, "execution reverted", "0x")
@@ -160,10 +179,13 @@ class FakeChain:
         count = int(self.eth_getTransactionCount(sent.sender, "latest"), 16)
         if sent.nonce < count:
             raise RpcError(-32000, "nonce too low")
-        if any((other.sender, other.nonce) == (sent.sender, sent.nonce) for other in self.pool.values()):
+        rival = next((one for one in self.pool.values() if (one.sender, one.nonce) == (sent.sender, sent.nonce)), None)
+        if rival is not None and (sent.tip * 10 < rival.tip * 11 or sent.max_fee * 10 < rival.max_fee * 11):
             raise RpcError(-32000, "replacement transaction underpriced")
         if self.balances[sent.sender] < sent.value + sent.gas * sent.max_fee:
             raise RpcError(-32000, "insufficient funds for gas * price + value")
+        if rival is not None:
+            del self.pool[rival.hash]
         self.pool[sent.hash] = sent
         self._arrived.set()
         if self.automine:
@@ -183,7 +205,8 @@ class FakeChain:
             block: list[Sent] = []
             self.chain.append(block)
             for sent in sorted(self.pool.values(), key=lambda one: one.nonce):
-                if sent.nonce == int(self.eth_getTransactionCount(sent.sender, "latest"), 16):
+                fits = sent.max_fee >= self.base_fee
+                if fits and sent.nonce == int(self.eth_getTransactionCount(sent.sender, "latest"), 16):
                     block.append(self.pool.pop(sent.hash))
                     self._execute(sent, 1)
             for queue in self._listeners:
