@@ -157,6 +157,19 @@ def value(found: dict[str, Any], sample: str, **labels: str) -> float:
     raise AssertionError(f"no sample {sample} {labels}")
 
 
+async def test_calls_are_counted_by_method_and_end(daemon: Running) -> None:
+    await call(daemon, "eth_call")
+    await call(daemon, "eth_call")
+    await call(daemon, "eth_signTransaction")
+    await call(daemon, "eth_youDoNotKnowMe")
+    found = await families(daemon)
+    assert value(found, "l2proxy_requests_total", method="eth_call", outcome="answered") == 2
+    assert value(found, "l2proxy_request_seconds_count", method="eth_call") == 2
+    assert value(found, "l2proxy_request_seconds_bucket", method="eth_call", le="+Inf") == 2
+    assert value(found, "l2proxy_requests_total", method="other", outcome="4200") == 1
+    assert value(found, "l2proxy_requests_total", method="other", outcome="answered") == 1
+
+
 async def test_nobody_makes_a_series_and_nothing_private_is_shown(daemon: Running) -> None:
     services, doors = daemon
     text = services.authority.tokens.new("payroll")
