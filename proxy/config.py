@@ -72,9 +72,10 @@ class LimitSettings(Settings, frozen=True, kw_only=True):
 
 
 class CacheSettings(Settings, frozen=True, kw_only=True):
-    """[cache] "auto": off on dev nodes."""
+    """[cache] answers of the node, remembered and shared. "auto": off on dev nodes; `bytes`: of all of them together."""
 
     enabled: bool | Literal["auto"] = "auto"
+    bytes: Count = 32 * 1024 * 1024
 
 
 class LogSettings(Settings, frozen=True, kw_only=True):
