@@ -17,7 +17,6 @@ from middleware.permission import UnknownSites
 from middleware.waist import Answer, Context, Handler, Origin, Request, Result
 from proxy.app.ground import Ground
 from proxy.app.node_answers import NodeAnswers
-from proxy.app.node_answers import NodeAnswers
 from proxy.authority.origins import BadOrigin, parse_web_origin
 from proxy.host.deposits import Deposits
 from proxy.host.gateway_events import GatewayEvents
@@ -97,7 +96,6 @@ class Services:
             token_alive=self.authority.tokens.alive,
         )
         self.filters = filters.Filters(l1, limit=ground.config.limits.subscriptions)
-        self.node_answers = NodeAnswers(l1, ground.config.cache)
         self.node_answers = NodeAnswers(l1, ground.config.cache)
         self.keyring.on_lock(self.authority.locked)
 
