@@ -1,78 +1,77 @@
-"""The first code in a plugin's process. Run as a file by `process`, standard library and SDK only; imports nothing of ours.
+"""The first code in a plugin's process. Run as a file by `process`; from here to the lock everything is ours.
 
-`python -I -S -B bootstrap.py CONFIG` with an empty environment. In this order: limits are set, the process is tied to its
-host's life, the SDK is loaded while its folder is on the path, the channel is claimed, and only then the plugin's code is
-imported. The full sandbox (plugin.md, "Sandbox") goes between the claim and that import.
-CONFIG is JSON: {parent, sdk, folder, entry, memory, mode}; `mode` "serve" runs the plugin, "declare" prints its actions.
+`python -I -S -B bootstrap.py CONFIG` with an empty environment. In this order: the process is tied to its host's life, what a
+plugin may import is loaded or read, the channel is claimed, the sandbox locks, the host is told which layers hold, and only
+then the first byte of the plugin is parsed. After the lock no path can be opened, so nothing here may import lazily.
+CONFIG is JSON: {parent, code, sdk, folder, entry, memory, mode, line?, unsandboxed}; `mode` "serve" runs the plugin,
+"declare" prints its actions, "probe" runs nothing. `line`: the descriptor over which the listener of the tripwires goes.
 """
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import os
-import resource
-import signal
+import socket
 import sys
 from typing import Any
 
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
-
-def limit(memory: int) -> None:
-    """Bound what the process may use; it cannot raise the limits again."""
-    rows = {
-        resource.RLIMIT_AS: memory,
-        resource.RLIMIT_DATA: memory,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_NOFILE: 32,
-        resource.RLIMIT_NPROC: 0,
-        resource.RLIMIT_MEMLOCK: 0,
-        resource.RLIMIT_MSGQUEUE: 0,
-    }
-    for kind, value in rows.items():
-        hard = resource.getrlimit(kind)[1]
-        lowest = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (lowest, lowest))
-
-
-def tie_to_host(parent: int) -> None:
-    """End with the host, gain no privilege, and be no target of another process of the user's."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    for option, value in ((PR_SET_PDEATHSIG, signal.SIGKILL), (PR_SET_NO_NEW_PRIVS, 1), (PR_SET_DUMPABLE, 0)):
-        if libc.prctl(option, value, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl")
-    if os.getppid() != parent:  # the host died before the signal was asked for
-        raise SystemExit(1)
-
-
-def load_sdk(folder: str) -> Any:
-    """Import the SDK and take its folder off the path again: nothing else that lies there can be imported."""
+def ours(folder: str, *names: str) -> list[Any]:
+    """Import modules while `folder` is on the path: nothing else that lies there can be imported later."""
     sys.path.insert(0, folder)
-    runtime = importlib.import_module("l2proxy_sdk.runtime")
+    modules = [importlib.import_module(name) for name in names]
     sys.path.remove(folder)
-    return runtime
+    return modules
 
 
-def load_plugin(folder: str, entry: str) -> Any:
-    """Import `module:Class` from the plugin's folder."""
-    sys.path.insert(0, folder)
+def lock(launcher: Any, profile: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """Lock, or say why not; end the process when it must not go on without."""
+    line = None if config.get("line") is None else socket.socket(fileno=config["line"])
+    try:
+        return dict(launcher.lock(profile, config["memory"], config["parent"], line).to_json())
+    except launcher.NotJailed as error:
+        return {"layers": [], "missing": {}, "why": str(error)}
+
+
+def entry_point(entry: str) -> Any:
+    """Import `module:Class` from the plugin's files."""
     module, _, name = entry.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def show_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Print a traceback with the author's lines; the interpreter's own way would look for the files."""
+    sys.modules["traceback"].print_exception(kind, error, trace)
 
 
 def main() -> int:
     """Do the steps in their order; return the exit status."""
     config = json.loads(sys.argv[1])
-    tie_to_host(config["parent"])
-    limit(config["memory"])
-    runtime = load_sdk(config["sdk"])
     del sys.argv[1:]
-    answer = os.dup(1) if config["mode"] == "declare" else -1
+    names = ("launcher", "profiles", "preload", "package_import")
+    launcher, profiles, preload, package_import = ours(
+        config["code"], *(f"proxy.host.sandbox.{name}" for name in names)
+    )
+    launcher.tie_to_host(config["parent"])
+    preload.withhold()
+    preload.load()
+    (runtime,) = ours(config["sdk"], "l2proxy_sdk.runtime")
+    kept = preload.keep()
+    files = package_import.read_files(config["folder"]) if config["mode"] != "probe" else {}
+    answer = os.dup(1)
     process = runtime.claim()
-    plugin = load_plugin(config["folder"], config["entry"])
+    report = lock(launcher, profiles.PYTHON, config)
+    os.write(answer, (json.dumps(report) + "\n").encode())
+    if config["mode"] == "probe" or ("why" in report and not config["unsandboxed"]):
+        return 0
+    package_import.take_over(files, kept)
+    sys.excepthook = show_uncaught
+    for name in [name for name in sys.modules if name.partition(".")[0] == "proxy" or sys.modules[name] is None]:
+        del sys.modules[name]
+    if config["mode"] == "serve":
+        os.close(answer)
+    plugin = entry_point(config["entry"])
     if config["mode"] == "declare":
         os.write(answer, (json.dumps(plugin.actions()) + "\n").encode())
         return 0

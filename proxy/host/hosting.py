@@ -29,6 +29,7 @@ from proxy.host.plugin_log import PluginLog
 from proxy.host.ports import Ports
 from proxy.host.provider import Asker, HostMethod, Nothing, Provider
 from proxy.host.registry import CHANGED
+from proxy.host.sandbox.report import NONE, Sandbox
 from proxy.host.services.digests import Digests
 from proxy.host.services.hub import Hub
 from proxy.host.services.keys import Keys
@@ -61,11 +62,14 @@ class Hosted:
         unlocked: asyncio.Event,
         other_gateways: Callable[[], frozenset[str]],
         on_quarantine: Callable[[str, str], None],
+        unsandboxed: bool = False,
         clock: Callable[[], float] = time.time,
         back_off: tuple[float, ...] = lifecycle.BACK_OFF,
     ) -> None:
         self.plugin = plugin
         self.ready = False
+        self.sandbox: Sandbox | None = None  # of the process that runs or ran last
+        self._unsandboxed = unsandboxed
         self._ports = ports
         self._database = Database(store)
         self._output = output
@@ -175,7 +179,20 @@ class Hosted:
         manifest = self.plugin.manifest
         if not await asyncio.to_thread(is_as_stored, self.plugin.folder, self.plugin.digest):
             raise NotAsInstalled(CHANGED)
-        return await process.spawn(self.plugin.folder, manifest.entry, manifest.permissions.memory_bytes)
+        wanted = manifest.permissions
+        spawned = await process.spawn(
+            self.plugin.folder,
+            manifest.entry,
+            wanted.memory_bytes,
+            cpu=wanted.cpu_seconds_per_minute,
+            unsandboxed=self._unsandboxed,
+        )
+        self.sandbox = spawned.sandbox
+        if spawned.sandbox.level == NONE:
+            warning = f"runs WITHOUT a sandbox ({spawned.sandbox.why}), as --allow-unsandboxed asks"
+            self._output.host(f"the plugin {warning}")
+            self._ports.notice(f"l2proxy: WARNING: plugin {self.plugin.id} {warning}")
+        return spawned
 
     async def _answer(self, method: str, params: dict[str, Any]) -> Any:
         return await self.provider.request(method, params)

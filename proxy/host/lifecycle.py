@@ -18,6 +18,7 @@ from middleware.errors import PluginUnavailable
 from proxy.host.channel import AnsweredError, Channel, ChannelEnded, Handler, Notified
 from proxy.host.plugin_log import PluginLog
 from proxy.host.process import PluginProcess
+from proxy.host.sandbox.report import Unsandboxed
 
 START_DEADLINE = 30.0  # seconds for `start` to be answered
 STOP_DEADLINE = 3.0  # seconds for `stop` to be answered
@@ -114,6 +115,10 @@ class Life:
             except NotAsInstalled as error:
                 self.disable(str(error))
                 self._on_quarantine(self.why)
+                return
+            except Unsandboxed as error:
+                self.disable(f"it would run without a sandbox: {error}; `--allow-unsandboxed {self.plugin_id}` lets it")
+                self._output.host(f"the plugin does not run: {self.why}")
                 return
             if self._stop.is_set():
                 break

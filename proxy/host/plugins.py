@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import aiohttp
@@ -28,25 +28,32 @@ from proxy.host.installed import ActionSpec, InstalledPlugin
 from proxy.host.installer import InstallRefused
 from proxy.host.late_answers import LateAnswers, Record
 from proxy.host.ports import Ports
+from proxy.host.sandbox.undumpable import make_undumpable
 from proxy.host.state import Published, resolve, view
 
 STATE_SECONDS = 30.0
 
 
 class Plugins:
-    """The plugin host. `catalog` knows what is installed; `ports` are the neighbours."""
+    """The plugin host. `catalog` knows what is installed; `ports` are the neighbours.
+
+    `unsandboxed`: plugins that may run without a sandbox, each `ID` (at the digest installed at the start) or `ID@sha256:…`.
+    """
 
     def __init__(
         self,
         catalog: Catalog,
         ports: Ports,
         *,
+        unsandboxed: Collection[str] = (),
         clock: Callable[[], float] = time.time,
         back_off: tuple[float, ...] = lifecycle.BACK_OFF,
     ) -> None:
         self.catalog = catalog
         self.states = catalog.states
         self._ports = ports
+        self._allowed_unsandboxed = unsandboxed
+        self._unsandboxed: set[tuple[str, str]] = set()  # id and digest
         self._clock = clock
         self._back_off = back_off
         self._hosted: dict[str, Hosted] = {}
@@ -60,6 +67,7 @@ class Plugins:
 
     async def start(self) -> None:
         """Host every installed plugin; their processes start in the background."""
+        make_undumpable()
         ports = self._ports
         self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
         if not ports.signer.locked:
@@ -68,7 +76,13 @@ class Plugins:
         ports.signer.on_lock(self._on_lock)
         ports.permissions.on_revoked(lambda _: self._recheck())
         self._background.start(self._follow_head(), "heads for plugins")
-        for plugin in self.catalog.all():
+        plugins = self.catalog.all()
+        self._unsandboxed = {
+            (plugin.id, plugin.digest)
+            for plugin in plugins
+            if {plugin.id, f"{plugin.id}@{plugin.digest}"} & set(self._allowed_unsandboxed)
+        }
+        for plugin in plugins:
             self._host(plugin)
         early, self._early = self._early, []
         for plugin_id, operation in early:
@@ -103,9 +117,14 @@ class Plugins:
         return check_fields(spec.params, raw, "params")
 
     def status(self, plugin_id: str) -> dict[str, Any]:
-        """Return `{status, why?, pid?, hub?}` of an installed plugin."""
+        """Return `{status, sandbox, layers?, missingLayers?, why?, pid?, hub?}` of an installed plugin.
+
+        `sandbox`: "full", "reduced", "none", or null before its process has reported.
+        """
         hosted = self._hosted[plugin_id]
-        shown: dict[str, Any] = {"status": hosted.life.status.value}
+        shown: dict[str, Any] = {"status": hosted.life.status.value, "sandbox": None}
+        if hosted.sandbox is not None:
+            shown.update(hosted.sandbox.shown())
         if hosted.life.why:
             shown["why"] = hosted.life.why
         if hosted.life.pid is not None:
@@ -208,6 +227,7 @@ class Plugins:
             unlocked=self._unlocked,
             other_gateways=lambda: self._gateways_beside(plugin.id),
             on_quarantine=self._quarantined,
+            unsandboxed=(plugin.id, plugin.digest) in self._unsandboxed,
             clock=self._clock,
             back_off=self._back_off,
         )

@@ -1,37 +1,60 @@
 """One plugin process: spawned without environment, descriptors or a folder, ended with everything it may have started.
 
-Hands the host three pipes and the process's life; knows nothing of what is said on them. It must never pass the
-environment, an open descriptor other than the pipes, or a secret in the arguments. Spawned from the loop's thread: the
-parent-death signal follows the thread (plugin.md, "Sandbox"). By `subprocess`, not by the loop: uvloop would hand the
-child sockets instead of pipes, and every descriptor that LevelDB left inheritable.
+Hands the host three pipes, the process's life and what its sandbox is; knows nothing of what is said on the pipes. It must
+never pass the environment, an open descriptor other than the pipes, or a secret in the arguments, and never hand out a process
+that did not report its locks. (One socket end goes along until the lock: over it comes the listener of the tripwires.)
+Spawned from the loop's thread: the parent-death signal follows the thread (plugin.md, "Sandbox"). By `subprocess`, not by
+the loop: uvloop would hand the child sockets instead of pipes, and every descriptor that LevelDB left inheritable.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import IO
 
-import l2proxy_sdk
+import l2proxy_sdk.runtime
 
 from proxy.host.frames import MAX_LINE
+from proxy.host.sandbox import launcher, package_import, preload
+from proxy.host.sandbox.limits import Meter
+from proxy.host.sandbox.report import Sandbox, Unsandboxed, from_report
+from proxy.host.sandbox.syscalls import architecture
+from proxy.host.sandbox.tripwires import Tripwires
 
+RUNS_THERE = (
+    launcher,
+    package_import,
+    preload,
+    l2proxy_sdk.runtime,
+)  # imported here too, so that they lie compiled on disk
 BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
+CODE = Path(__file__).parent.parent.parent
 SDK = Path(l2proxy_sdk.__file__).parent.parent
 GRACE = 2.0  # seconds between the closed pipe and SIGKILL
+LOCK_SECONDS = 20.0  # until the process has said which layers hold
+CPU_SECONDS_PER_MINUTE = 30.0
+NO_SANDBOX = "only Linux on x86_64 and aarch64 can sandbox a plugin"
 
 
 class PluginProcess:
-    """A running process and its pipes."""
+    """A running process, its pipes and its `sandbox`."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], line: socket.socket) -> None:
+        self.sandbox = Sandbox(why="not locked yet")
         self._process = process
+        self._line = line
+        self._meter: Meter | None = None
+        self._tripwires: Tripwires | None = None
+        self._why = ""  # the host ended it
         self._transports: list[asyncio.BaseTransport] = []
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._watch_end()
@@ -56,17 +79,64 @@ class PluginProcess:
         self._transports.append(reading)
         return reader
 
+    async def take_report(self, memory: int, cpu: float, *, unsandboxed: bool) -> None:
+        """Wait until the process has locked itself and take what it says of it. Raises Unsandboxed, OSError."""
+        try:
+            async with asyncio.timeout(LOCK_SECONDS):
+                line = await self.stdout.readline()
+                last = b"" if line else (await self.stderr.read(MAX_LINE)).strip().rpartition(b"\n")[2]
+        except TimeoutError:
+            raise OSError(errno.ETIMEDOUT, f"it did not lock itself within {LOCK_SECONDS:g} s") from None
+        if not line:
+            raise OSError(errno.ECHILD, f"it ended before it was locked: {last.decode('utf-8', 'replace')[:200]}")
+        report = json.loads(line)
+        self.sandbox = from_report(report)
+        if self.sandbox.why and not unsandboxed:
+            raise Unsandboxed(self.sandbox.why)
+        if report.get("tells"):
+            self._tripwires = Tripwires(self._line, self._touched)
+        self._line.close()
+        self._hold(memory, cpu)
+
+    def _hold(self, memory: int, cpu: float) -> None:
+        try:
+            os.kill(self.pid, 0)
+        except PermissionError:
+            raise Unsandboxed("the daemon may not signal it, so it could neither stop nor end it") from None
+        if self._meter is not None:
+            self._meter.start(memory, cpu, self._end_because)
+
+    def watch(self) -> None:
+        """Begin to watch its resources while its entry in /proc is still ours to open. Raises OSError."""
+        if sys.platform.startswith("linux"):
+            self._meter = Meter(self.pid)
+
+    def _touched(self, name: str) -> None:
+        self._end_because(f"tried {name}, which no plugin may")
+
+    def _end_because(self, why: str) -> None:
+        self._why = why
+        self.kill()
+
     def _watch_end(self) -> None:
         loop, watched = asyncio.get_running_loop(), os.pidfd_open(self._process.pid)
 
         def ended() -> None:
             loop.remove_reader(watched)
             os.close(watched)
+            self._stop_watching()
             code = self._process.wait()
             if not self._ended.done():
                 self._ended.set_result(code)
 
         loop.add_reader(watched, ended)
+
+    def _stop_watching(self) -> None:
+        self._line.close()
+        if self._meter is not None:
+            self._meter.close()
+        if self._tripwires is not None:
+            self._tripwires.close()
 
     @property
     def pid(self) -> int:
@@ -75,6 +145,10 @@ class PluginProcess:
     async def wait(self) -> str:
         """Return once it has ended: how, in words."""
         code = await asyncio.shield(self._ended)
+        if self._why:
+            return self._why
+        if code == -signal.SIGSYS:
+            return "was ended by the sandbox: it tried what no plugin may"
         if code < 0:
             with contextlib.suppress(ValueError):
                 return f"was ended by {signal.Signals(-code).name}"
@@ -106,30 +180,61 @@ class PluginProcess:
             self.kill()
 
 
-async def spawn(folder: Path, entry: str, memory: int, mode: str = "serve") -> PluginProcess:
-    """Start the process of a Python plugin. Raises OSError when the system cannot."""
+async def spawn(
+    folder: Path,
+    entry: str,
+    memory: int,
+    mode: str = "serve",
+    *,
+    cpu: float = CPU_SECONDS_PER_MINUTE,
+    unsandboxed: bool = False,
+) -> PluginProcess:
+    """Start and lock the process of a Python plugin. Raises Unsandboxed, unless `unsandboxed`, and OSError.
+
+    `memory` in bytes, `cpu` in seconds a minute. What it returns has not parsed a byte of the plugin before it was locked.
+    """
+    if architecture() is None and not unsandboxed:
+        raise Unsandboxed(NO_SANDBOX)
+    line, their_line = socket.socketpair()
+    with their_line:
+        try:
+            process = _popen(folder, entry, memory, mode, their_line.fileno(), unsandboxed=unsandboxed)
+        except BaseException:
+            line.close()
+            raise
+    started = PluginProcess(process, line)
+    try:
+        started.watch()
+        await started.open_pipes()
+        await started.take_report(memory, cpu, unsandboxed=unsandboxed)
+    except BaseException:
+        started.close()
+        raise
+    return started
+
+
+def _popen(
+    folder: Path, entry: str, memory: int, mode: str, line: int, *, unsandboxed: bool
+) -> subprocess.Popen[bytes]:
     config = {
         "parent": os.getpid(),
+        "code": str(CODE),
         "sdk": str(SDK),
         "folder": str(folder),
         "entry": entry,
         "memory": memory,
         "mode": mode,
+        "line": line,
+        "unsandboxed": unsandboxed,
     }
-    process = subprocess.Popen(  # noqa: ASYNC220, S603  (a fork of a few milliseconds; its arguments are ours)
+    return subprocess.Popen(  # noqa: S603 - its arguments are ours
         [sys.executable, "-I", "-S", "-B", str(BOOTSTRAP), json.dumps(config)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        pass_fds=(line,),
         env={},
         cwd="/",
         close_fds=True,
         start_new_session=True,
     )
-    started = PluginProcess(process)
-    try:
-        await started.open_pipes()
-    except BaseException:
-        started.close()
-        raise
-    return started

@@ -165,7 +165,9 @@ class PluginAdministration:
     def _status(self, plugin: InstalledPlugin) -> dict[str, Any]:
         if self._plugins is not None:
             return self._plugins.status(plugin.id)
-        return {"status": "stopped"} if plugin.enabled else {"status": "disabled", "why": plugin.why_disabled}
+        if plugin.enabled:
+            return {"status": "stopped", "sandbox": None}
+        return {"status": "disabled", "sandbox": None, "why": plugin.why_disabled}
 
     def _shown(self, plugin: InstalledPlugin) -> dict[str, Any]:
         manifest = plugin.manifest
@@ -175,7 +177,6 @@ class PluginAdministration:
             "version": plugin.version,
             "description": manifest.description,
             **self._status(plugin),
-            "sandbox": "process",
             "source": plugin.source,
             "digest": plugin.digest,
             "owner": plugin.owner,

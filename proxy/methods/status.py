@@ -37,7 +37,7 @@ def admin_handlers(
             "sites": len(authority.permissions.sites()),
             "tokens": len(authority.tokens.all()),
             "plugins": [
-                {"id": plugin.id, "version": plugin.version, "sandbox": "process", **plugins.status(plugin.id)}
+                {"id": plugin.id, "version": plugin.version, **plugins.status(plugin.id)}
                 for plugin in plugins.all()
             ],
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -16,9 +17,16 @@ from proxy.host import lifecycle, process
 from tests.host.neighbours import ECHO, SITE, Home, new_keyring, package
 
 RAW = """
-import os, sys, time, json
-channel_in, channel_out = sorted(fd for fd in range(3, 20) if os.path.exists(f"/proc/self/fd/{fd}")
-    and os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"))[-2:]
+import fcntl, os, sys, time, json
+def opened():
+    for fd in range(64):
+        try:
+            yield fd, fcntl.fcntl(fd, fcntl.F_GETFL)
+        except OSError:
+            pass
+channel_in, channel_out = [[fd for fd, flags in opened() if fd > 2 and flags & 3 == way][-1] for way in (0, 1)]
+for fd in (channel_in, channel_out):
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_NONBLOCK)
 def say(text): os.write(channel_out, text.encode() if isinstance(text, str) else text)
 def hear():
     data = b""
@@ -151,56 +159,45 @@ async def test_five_crashes_quarantine_it_until_the_owner_adds_it_again(home: Ho
 
 
 async def test_the_process_has_no_environment_no_descriptor_no_fork_and_cannot_write(
-    home: Home, tmp_path: Path
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    os.environ["L2PROXY_TEST_SECRET"] = "secret"
+    monkeypatch.setenv("L2PROXY_TEST_SECRET", "secret")
     probe = """
-import ctypes
-libc = ctypes.CDLL(None)
-found = {"environ": dict(os.environ), "cwd": os.getcwd(), "argv": sys.argv,
-    "fds": sorted(int(fd) for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")),
-    "path": [row for row in sys.path if "site-packages" in row], "session": os.getsid(0) == os.getpid(),
-    "new_privs": libc.prctl(39, 0, 0, 0, 0), "dumpable": libc.prctl(3, 0, 0, 0, 0)}
-try:
-    bytearray(1 << 30)
-    found["memory"] = "unbounded"
-except MemoryError:
-    found["memory"] = "bounded"
-try:
-    with open(OUT, "w") as file:
-        file.write("x" * 10)
-        file.flush()
-    found["write"] = "done"
-except OSError as error:
-    found["write"] = str(error)
-try:
+found = {"environ": dict(os.environ), "cwd": os.getcwd(), "argv": sys.argv, "path": sys.path, "descriptors": list(opened())}
+def attempt(name, work):
+    try:
+        work()
+        found[name] = "done"
+    except BaseException as error:
+        found[name] = repr(error)
+def importing():
     import proxy
-    found["proxy"] = True
-except ImportError:
-    found["proxy"] = False
+attempt("memory", lambda: bytearray(1 << 30))
+attempt("write", lambda: open(OUT, "w"))
+attempt("fork", os.fork)
+attempt("proxy", importing)
 answer(hear(), {})
 message = hear()
 say(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": {"found": json.dumps(found)}}) + "\\n")
 time.sleep(60)
 """
-    import json
-    import signal
-
-    assert signal.getsignal(signal.SIGXFSZ) is not None
-    code = (
-        RAW + f"import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nOUT = {str(tmp_path / 'out')!r}\n" + probe
-    )
     returns = 'returns = [{ name = "found", type = "string" }]\n'
+    code = RAW + f"OUT = {str(tmp_path / 'out')!r}\n" + probe
     await home.add(package(tmp_path, "hostile", code, ACTION + returns))
     found = json.loads((await home.invoke("hostile", "go"))["found"])
     assert found["environ"].get("L2PROXY_TEST_SECRET") is None
     assert set(found["environ"]) <= {"LC_CTYPE"}  # CPython itself sets it (PEP 538)
-    assert (found["cwd"], found["path"], found["session"]) == ("/", [], True)
-    assert (found["memory"], found["proxy"]) == ("bounded", False)
-    assert found["write"] != "done"
-    assert (found["new_privs"], found["dumpable"]) == (1, 0)
-    assert len(found["argv"]) == 1
-    assert len(found["fds"]) <= 9
+    assert (found["cwd"], found["path"], len(found["argv"])) == ("/", [], 1)
+    assert found["memory"] == "MemoryError()"
+    assert "PermissionError(1," in found["write"]
+    assert "PermissionError(1," in found["fork"]
+    assert "ModuleNotFoundError" in found["proxy"]
+    assert len(found["descriptors"]) <= 8
+    rows = Path(f"/proc/{home.plugins.status('hostile')['pid']}/status").read_text().splitlines()
+    known = dict(row.split(":\t", 1) for row in rows if ":\t" in row)
+    assert (known["NoNewPrivs"], known["Seccomp"], known["Threads"]) == ("1", "2", "1")
+    assert {known[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert "0" not in known["Uid"].split()
 
 
 async def test_a_plugin_ends_with_its_host(home: Home) -> None:

@@ -1,8 +1,8 @@
 """The plugin's process: takes the pipes, runs the loop, serves until the proxy closes or says stop.
 
 The host's bootstrap imports this module before the sandbox locks, calls `claim()` (the loop's own descriptors and the
-channel are made there), locks, loads the author's class and calls `run()`. Nothing after `claim()` opens a file, a socket
-or a thread. A stray `print()` must never reach the channel: standard output becomes standard error.
+channel's streams are made there), locks, loads the author's class and calls `run()`. Nothing after `claim()` opens a file, a
+socket or a thread, or asks about one. A stray `print()` must never reach the channel: standard output becomes standard error.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from .session import Session
 class Process:
     """The claimed channel and the loop that will serve it."""
 
-    def __init__(self, reading: int, writing: int, loop: asyncio.AbstractEventLoop) -> None:
-        self._reading = reading
-        self._writing = writing
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
         self._loop = loop
 
     def run(self, plugin: type[Plugin]) -> int:
@@ -39,34 +41,37 @@ class Process:
         return 0
 
     async def _serve(self, plugin: Plugin) -> None:
-        reader = asyncio.StreamReader(limit=MAX_LINE)
-        protocol = asyncio.StreamReaderProtocol(reader)
-        source, _ = await self._loop.connect_read_pipe(lambda: protocol, os.fdopen(self._reading, "rb", 0))
-        sink, flow = await self._loop.connect_write_pipe(
-            lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), os.fdopen(self._writing, "wb", 0)
-        )
-        writer = asyncio.StreamWriter(sink, flow, None, self._loop)
         try:
-            await Session(plugin, _lines(reader), writer).run()
-            await writer.drain()
+            await Session(plugin, _lines(self._reader), self._writer).run()
+            await self._writer.drain()
         except (BrokenPipeError, ConnectionResetError):
             raise ChannelClosed("the proxy has gone") from None
         finally:
-            source.close()
-            writer.close()
+            self._writer.close()
 
 
 def claim(reading: int = 0, writing: int = 1) -> Process:
-    """Take the channel's descriptors away from sys.stdin and sys.stdout, and make the loop."""
+    """Take the channel's descriptors away from sys.stdin and sys.stdout, and make the loop and the streams on them."""
     loop = asyncio.new_event_loop()
-    channel_in, channel_out = os.dup(reading), os.dup(writing)
+    reader, writer = loop.run_until_complete(_streams(os.dup(reading), os.dup(writing)))
     ended, unused = os.pipe()
     os.close(unused)
     os.dup2(ended, 0)  # reading standard input gives end of file
     os.close(ended)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    return Process(channel_in, channel_out, loop)
+    return Process(reader, writer, loop)
+
+
+async def _streams(reading: int, writing: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return streams on two pipes. Their making asks what kind of file they are, which the sandbox answers no more."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=MAX_LINE)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0))
+    sink, flow = await loop.connect_write_pipe(
+        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), os.fdopen(writing, "wb", 0)
+    )
+    return reader, asyncio.StreamWriter(sink, flow, None, loop)
 
 
 def main(plugin: type[Plugin]) -> int:

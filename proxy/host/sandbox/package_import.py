@@ -1,0 +1,146 @@
+"""Imports from memory: the plugin's own files and the kept part of the standard library. No path is ever looked at.
+
+Takes the place of Python's own path finder once the lock has fallen. Source stays at hand, so a traceback in the plugin's log
+shows the author's lines. Nothing here runs before a plugin's first import; source: PEP 302, PEP 451.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import marshal
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from types import CodeType, ModuleType
+
+from proxy.host.sandbox.preload import Kept
+
+SHOWN = "plugin"  # what stands before the names of a plugin's files in tracebacks
+
+
+def read_files(folder: str) -> dict[str, bytes]:
+    """Return every file below `folder` by its name with `/`. Links were refused when the package was stored."""
+    files: dict[str, bytes] = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            with open(path, "rb") as file:
+                files[os.path.relpath(path, folder).replace(os.sep, "/")] = file.read()
+    return files
+
+
+class PluginFiles:
+    """Finder and loader of the plugin's own modules."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+        self._folders = {name[:cut] for name in files for cut in _slashes(name)}
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Return where a module is, as importlib asks it."""
+        inside = name.replace(".", "/")
+        for file, is_package in ((f"{inside}/__init__.py", True), (f"{inside}.py", False)):
+            if file in self._files:
+                spec = importlib.machinery.ModuleSpec(
+                    name,
+                    self,  # type: ignore[arg-type]  # a loader by its methods
+                    origin=f"{SHOWN}/{file}",
+                    is_package=is_package,
+                )
+                spec.has_location = True
+                if is_package:
+                    spec.submodule_search_locations = [f"{SHOWN}/{inside}"]
+                return spec
+        if inside in self._folders:
+            spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = [f"{SHOWN}/{inside}"]
+            return spec
+        return None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        """Leave the making of the module to importlib."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Compile and run a module."""
+        exec(self.get_code(module.__name__), module.__dict__)  # noqa: S102 - that is what importing is
+
+    def get_code(self, name: str) -> CodeType:
+        """Return a module's code; tracebacks name its file as the author does."""
+        file = self._file_of(name)
+        return compile(self._files[file], f"{SHOWN}/{file}", "exec", dont_inherit=True)
+
+    def get_source(self, name: str) -> str:
+        """Return a module's source, for tracebacks and inspect."""
+        return importlib.util.decode_source(self._files[self._file_of(name)])
+
+    def is_package(self, name: str) -> bool:
+        """Tell whether a module has modules below it."""
+        return self._file_of(name).endswith("/__init__.py")
+
+    def get_data(self, path: str) -> bytes:
+        """Return a file of the plugin by `__file__`-like path, for `pkgutil.get_data`. Raises FileNotFoundError."""
+        try:
+            return self._files[path.removeprefix(f"{SHOWN}/")]
+        except KeyError:
+            raise FileNotFoundError(f"the plugin has no file {path!r}") from None
+
+    def _file_of(self, name: str) -> str:
+        inside = name.replace(".", "/")
+        for file in (f"{inside}/__init__.py", f"{inside}.py"):
+            if file in self._files:
+                return file
+        raise ImportError(f"the plugin has no module {name!r}", name=name)
+
+
+class KeptModules:
+    """Finder and loader of what was kept of the standard library; says what is not there."""
+
+    def __init__(self, kept: Mapping[str, Kept]) -> None:
+        self._kept = kept
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Return where a module is. Raises ModuleNotFoundError for one of the standard library that plugins do not get."""
+        kept = self._kept.get(name)
+        if kept is not None:
+            loader = self  # a loader by its methods
+            spec = importlib.machinery.ModuleSpec(name, loader, origin=kept.path, is_package=kept.is_package)  # type: ignore[arg-type]
+            spec.has_location = True
+            return spec
+        if name.partition(".")[0] in sys.stdlib_module_names:
+            raise ModuleNotFoundError(
+                f"No module named {name!r}: this part of the standard library needs what a plugin has not"
+                ' (docs/plugin-authors.md, "The sandbox")',
+                name=name,
+            )
+        return None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        """Leave the making of the module to importlib."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run a module from its kept code."""
+        kept = self._kept[module.__name__]
+        code = marshal.loads(kept.data) if kept.compiled else compile(kept.data, kept.path, "exec", dont_inherit=True)  # noqa: S302
+        exec(code, module.__dict__)  # noqa: S102 - that is what importing is
+
+
+def take_over(files: Mapping[str, bytes], kept: Mapping[str, Kept]) -> None:
+    """Leave these two and what is built in as the only places of modules."""
+    sys.path.clear()
+    sys.path_hooks.clear()
+    sys.path_importer_cache.clear()
+    sys.meta_path[:] = [
+        importlib.machinery.BuiltinImporter,
+        importlib.machinery.FrozenImporter,
+        PluginFiles(files),
+        KeptModules(kept),
+    ]
+
+
+def _slashes(name: str) -> list[int]:
+    return [position for position, letter in enumerate(name) if letter == "/"]
