@@ -1,60 +1,55 @@
 """What callers subscribe to on L1, over whatever the node offers.
 
-Beside `L1`, which owns it. Equal wishes share one subscription at the node. Over WebSocket and IPC it is the node's own, made anew when
-the connection was; over HTTP, and for nodes that have none, `polled` makes the same from reads. Receivers get results only; who they
-are and what ids they know is no matter of this module.
+Beside `L1`, which owns it. Equal wishes share one source. New heads and logs are made from the block tracker, so that they are the same
+over every kind of node, and a reconnect, a failover or a reorg loses nothing and tells nothing twice; pending transactions are the
+node's own subscription over WebSocket and IPC, made anew when the connection was, and polled elsewhere. Receivers get results only;
+who they are and what ids they know is no matter of this module.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import msgspec
 
-from middleware.errors import Disconnected, RpcError, shorten
-from middleware.waist import NodeReply, Request
-from proxy.upstream import polled
+from middleware.errors import Disconnected, RpcError
+from proxy.upstream import wishes
 from proxy.upstream.block_tracker import BlockTracker
-from proxy.upstream.failures import Broken, NodeFailure
+from proxy.upstream.failures import NodeFailure
 from proxy.upstream.line import Line
+from proxy.upstream.node_subscription import Spawn
+from proxy.upstream.sources import Source, source_of
 
 log = logging.getLogger("l2proxy.upstream")
 
 Deliver: TypeAlias = Callable[[msgspec.Raw], None]
 Unsubscribe: TypeAlias = Callable[[], Awaitable[None]]
-Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
-_METHOD_MISSING = (-32601, 4200)
 _PAUSE_SECONDS = 0.5
-_FORGET_SECONDS = 5
 
 
 class Subscription:
     """One wish, shared by its receivers; alive as long as it has any."""
 
-    def __init__(self, params: list[Any]) -> None:
-        self.params = params
-        self.raw_params = msgspec.json.encode(params)
+    def __init__(self, key: bytes, name: str) -> None:
+        self.key = key
+        self.name = name
         self.receivers: dict[object, Deliver] = {}
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
-        self.bound: tuple[Line, str] | None = None
+        self.delivered = 0
 
     def push(self, raw: bytes) -> None:
-        """Hand one result to every receiver."""
+        """Hand one result (raw JSON) to every receiver."""
+        result = msgspec.Raw(raw)
         for deliver in list(self.receivers.values()):
             try:
-                deliver(msgspec.Raw(raw))
+                deliver(result)
             except Exception:
-                log.exception("a receiver of %s failed", self.params[0])
-
-    def push_value(self, value: Any) -> None:
-        """Hand one decoded result to every receiver."""
-        self.push(msgspec.json.encode(value))
+                log.exception("a receiver of %s failed", self.name)
 
     def starts(self) -> None:
         """Tell who waits that the subscription stands."""
@@ -69,7 +64,7 @@ class Subscription:
 
 
 class Subscriptions:
-    """All subscriptions at the node. `line`: the shared socket or None over HTTP, raises `Disconnected`; `spawn` runs a task."""
+    """All subscriptions of callers. `line`: the shared socket or None over HTTP, raises `Disconnected`; `spawn` runs a task."""
 
     def __init__(
         self,
@@ -82,19 +77,18 @@ class Subscriptions:
         self._call = call
         self._blocks = blocks
         self._spawn = spawn
+        self._figures = blocks.figures
         self._all: dict[bytes, Subscription] = {}
 
     async def subscribe(self, params: list[Any], deliver: Deliver) -> Unsubscribe:
         """Begin to hand results for `params` (as of `eth_subscribe`) to `deliver`; return how to stop.
 
-        Raise the node's error where it refuses, `Disconnected` where none answers.
+        Raise -32602 or the node's error where it refuses, `Disconnected` where none answers.
         """
-        wish = Subscription(params)
-        subscription = self._all.setdefault(wish.raw_params, wish)
+        wish = wishes.read_wish(params)
+        subscription = self._shared(wish)
         receiver = object()
         subscription.receivers[receiver] = deliver
-        if subscription.task is None:
-            subscription.task = self._spawn(self._keep(subscription))
         try:
             await asyncio.shield(subscription.begun)
         except BaseException:
@@ -106,81 +100,55 @@ class Subscriptions:
 
         return unsubscribe
 
+    def _shared(self, wish: wishes.Wish) -> Subscription:
+        key = wishes.key(wish)
+        if (found := self._all.get(key)) is not None:
+            return found
+        made = Subscription(key, type(wish).__name__)
+        source = source_of(wish, self._call, self._blocks, self._line, self._spawn, self._counted(made))
+        made.task = self._spawn(self._keep(made, source))
+        self._all[key] = made
+        self._figures.shared = len(self._all)
+        return made
+
+    def _counted(self, subscription: Subscription) -> Callable[[bytes], None]:
+        def push(raw: bytes) -> None:
+            self._figures.delivered += len(subscription.receivers)
+            subscription.push(raw)
+
+        return push
+
     def _leave(self, subscription: Subscription, receiver: object) -> None:
         subscription.receivers.pop(receiver, None)
         if not subscription.receivers:
             self._drop(subscription)
             if subscription.task is not None:
                 subscription.task.cancel()
-            if subscription.bound is not None and subscription.bound[0].usable:
-                with contextlib.suppress(Disconnected):  # stopping: the connection ends, and all that is bound to it
-                    self._spawn(_forget(*subscription.bound))
 
     def _drop(self, subscription: Subscription) -> None:
-        if self._all.get(subscription.raw_params) is subscription:
-            del self._all[subscription.raw_params]
+        if self._all.get(subscription.key) is subscription:
+            del self._all[subscription.key]
+            self._figures.shared = len(self._all)
 
-    async def _keep(self, subscription: Subscription) -> None:
-        """Hold `subscription` up over reconnects until it is dropped, or the node refuses it."""
+    async def _keep(self, subscription: Subscription, source: Source) -> None:
+        """Hold `subscription` up over reconnects until it is dropped, the tracker ends, or the node refuses it."""
         try:
-            chain_is_followed = True
-            while chain_is_followed:
-                try:
-                    chain_is_followed = await self._once(subscription)
-                except (Disconnected, NodeFailure) as error:
-                    if not subscription.begun.done():
-                        raise
-                    log.info("%s is made again when the L1 node is back: %s", subscription.params[0], error)
-                    await asyncio.sleep(_PAUSE_SECONDS)
+            while True:
+                if not await self._once(subscription, source):
+                    return
+                await asyncio.sleep(_PAUSE_SECONDS)
         except RpcError as error:
-            self._end(subscription, error)
-        except NodeFailure as error:
-            self._end(subscription, Disconnected(f"no subscription could be made: {error}"))
+            self._drop(subscription)
+            if subscription.begun.done():
+                log.warning("the L1 node refuses %s now: %s", subscription.name, error.message)
+            subscription.fails(error)
 
-    def _end(self, subscription: Subscription, error: RpcError) -> None:
-        self._drop(subscription)
-        if subscription.begun.done():
-            log.warning("the L1 node refuses %s now: %s", subscription.params[0], error.message)
-        subscription.fails(error)
-
-    async def _once(self, subscription: Subscription) -> bool:
-        """Serve `subscription` until its connection ends; return False when the tracker has ended, and so must this."""
-        line = await self._line()
-        if line is not None and await self._native(subscription, line):
+    async def _once(self, subscription: Subscription, source: Source) -> bool:
+        """Serve `subscription` until its connection ends; False when it is over for good. Raise what it cannot begin with."""
+        try:
+            return await source.serve(subscription.starts)
+        except (Disconnected, NodeFailure) as error:
+            if not subscription.begun.done():
+                raise Disconnected(f"no subscription could be made: {error}") from error
+            log.info("%s is made again when the L1 node is back: %s", subscription.name, error)
             return True
-        await self._polled(subscription)
-        return False
-
-    async def _native(self, subscription: Subscription, line: Line) -> bool:
-        """Use the node's own subscription until its connection ends; return False when it has none."""
-        request = Request("eth_subscribe", subscription.raw_params)
-        try:
-            number = NodeReply(await line.ask(request, b"1", deliver=subscription.push)).result()
-        except RpcError as error:
-            if error.code in _METHOD_MISSING:
-                return False
-            raise
-        if not isinstance(number, str):
-            raise Disconnected(f"the L1 node answered eth_subscribe with {shorten(number)}, which is no id")
-        subscription.starts()
-        subscription.bound = (line, number)
-        try:
-            await line.over.wait()
-        finally:
-            line.unbind(number)
-        return True
-
-    async def _polled(self, subscription: Subscription) -> None:
-        await polled.begin(subscription.params, self._call)
-        events = self._blocks.events()
-        subscription.starts()
-        await polled.follow(subscription.params, self._call, events, subscription.push_value)
-
-
-async def _forget(line: Line, number: str) -> None:
-    """Let the node forget a subscription nobody receives; it dies with the connection anyway."""
-    try:
-        async with asyncio.timeout(_FORGET_SECONDS):
-            await line.ask(Request("eth_unsubscribe", msgspec.json.encode([number])), b"1")
-    except (NodeFailure, Broken, TimeoutError) as error:
-        log.debug("a subscription was not taken back: %s", error)

@@ -13,9 +13,11 @@ import msgspec
 import pytest
 
 from middleware.errors import Disconnected, RpcError
+from proxy.upstream import polled
 from proxy.upstream.l1 import L1
 from tests.conftest import Anvil
-from tests.upstream.fake_node import FakeNode, result
+from tests.upstream.chain_node import ChainNode, failure
+from tests.upstream.fake_node import block, result
 
 KINDS = ["http", "ws", "ipc"]
 SENDER = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
@@ -48,6 +50,12 @@ async def connected(url: str, **options: Any) -> AsyncIterator[L1]:
         yield l1
     finally:
         await l1.close()
+
+
+async def listening(l1: L1) -> None:
+    """Wait until the node announces new heads to us."""
+    while l1.blocks.figures.node_subscriptions == 0:  # noqa: ASYNC110  (poll with a deadline: the caller's)
+        await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -105,7 +113,7 @@ async def test_pending_transactions(kind: str, anvil: Anvil) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("params", [["nonsense"], ["logs", {"address": "nonsense"}], ["syncing"], []])
+@pytest.mark.parametrize("params", [["nonsense"], ["logs", {"address": "nonsense"}], ["newHeads", 1], []])
 async def test_what_cannot_be_subscribed_to_is_an_error(kind: str, params: list[Any], anvil: Anvil) -> None:
     async with connected(getattr(anvil, kind)) as l1:
         with pytest.raises(RpcError) as caught:
@@ -114,69 +122,123 @@ async def test_what_cannot_be_subscribed_to_is_an_error(kind: str, params: list[
         assert await l1.call("eth_chainId") == "0x7a69"
 
 
-async def test_equal_wishes_are_one_subscription_at_the_node(short_tmp: Path) -> None:
-    subscribed, forgotten = [], asyncio.Event()
+@pytest.mark.parametrize("kind", ["ws", "ipc"])
+async def test_all_who_follow_the_chain_share_one_subscription_at_the_node(kind: str, short_tmp: Path) -> None:
+    node = ChainNode()
+    async with node.over(kind, short_tmp) as url, connected(url) as l1, asyncio.timeout(10):
+        inboxes = [Inbox() for _ in range(50)]
+        stops = [await l1.subscribe(["newHeads"], inbox) for inbox in inboxes]
+        await listening(l1)
+        node.mine()
+        await node.announce()
+        for inbox in inboxes:
+            assert (await inbox.next())["number"] == "0x1"
+        assert node.subscribed == [["newHeads"]]
+        assert l1.blocks.figures.node_subscriptions == 1
+        for stop in stops:
+            await stop()
+        assert node.unsubscribed == [], "the tracker listens on"
 
-    async def answer(request: dict[str, Any]) -> bytes:
-        if request["method"] == "eth_subscribe":
-            subscribed.append(request["params"])
-            return result(request, f"0x{len(subscribed)}")
-        if request["method"] == "eth_unsubscribe" and request["params"] == ["0x2"]:
-            forgotten.set()
-        return result(request, "0x1")
 
-    node = FakeNode(answer)
-    async with node.ipc(short_tmp / "n.ipc") as url, connected(url) as l1:
-        async with asyncio.timeout(5):
-            while not subscribed:  # noqa: ASYNC110  (the tracker's own)
-                await asyncio.sleep(0.01)
-        first, second = Inbox(), Inbox()
-        stop_first = await l1.subscribe(["logs", {"address": ADDRESS}], first)
-        stop_second = await l1.subscribe(["logs", {"address": ADDRESS}], second)
-        assert subscribed == [["newHeads"], ["logs", {"address": ADDRESS}]]
-        push = {"jsonrpc": "2.0", "method": "eth_subscription", "params": {"subscription": "0x2", "result": {"n": 1}}}
-        for send in node.pushes:
-            await send(json.dumps(push).encode())
-        assert await first.next() == await second.next() == {"n": 1}
-        await stop_first()
-        assert not forgotten.is_set()
-        await stop_second()
-        async with asyncio.timeout(5):
-            await forgotten.wait()
+async def test_equal_wishes_are_read_once(short_tmp: Path) -> None:
+    node = ChainNode()
+    async with node.http() as url, connected(url) as l1, asyncio.timeout(10):
+        inboxes = [Inbox() for _ in range(4)]
+        shouted = ADDRESS[:2] + ADDRESS[2:].upper()
+        for inbox, wish in zip(inboxes, ({"address": ADDRESS}, {"address": [shouted, ADDRESS]}), strict=False):
+            await l1.subscribe(["logs", wish], inbox)
+        await l1.subscribe(["logs", {"address": ADDRESS, "topics": [], "fromBlock": "latest"}], inboxes[2])
+        await l1.subscribe(
+            ["logs", {"address": ADDRESS, "topics": [[]]}], inboxes[3]
+        )  # of one topic at least: another wish
+        assert l1.blocks.figures.shared == 2
+        before = node.times("eth_getLogs")
+        node.mine("0x01")
+        l1.blocks.poke()
+        for inbox in inboxes:
+            assert (await inbox.next())["data"] == "0x01"
+        assert node.times("eth_getLogs") - before == 2
 
 
 async def test_news_that_overtakes_its_answer_is_not_lost(short_tmp: Path) -> None:
-    async def answer(request: dict[str, Any]) -> bytes:
-        if request["method"] == "eth_subscribe" and request["params"][0] == "logs":
+    async def answer(request: dict[str, Any]) -> bytes | None:
+        if request["method"] == "eth_subscribe" and request["params"] == ["newPendingTransactions"]:
             push = b'{"jsonrpc":"2.0","method":"eth_subscription","params":{"subscription":"0x9","result":%d}}\n'
             return push % 1 + push % 2 + result(request, "0x9")
-        return result(request, "0x1")
+        return None
 
-    async with FakeNode(answer).ipc(short_tmp / "n.ipc") as url, connected(url) as l1:
+    node = ChainNode()
+    node.answer = answer
+    async with node.ipc(short_tmp / "n.ipc") as url, connected(url) as l1:
         inbox = Inbox()
-        await l1.subscribe(["logs", {}], inbox)
+        await l1.subscribe(["newPendingTransactions"], inbox)
         assert [await inbox.next(), await inbox.next()] == [1, 2]
 
 
-async def test_a_subscription_lives_on_over_a_new_connection(short_tmp: Path) -> None:
-    asked = asyncio.Queue[str]()
-
-    async def answer(request: dict[str, Any]) -> bytes:
-        if request["method"] == "eth_subscribe" and request["params"][0] == "logs":
-            asked.put_nowait("logs")
-            return result(request, "0x9")
-        return result(request, "0x1")
-
-    node = FakeNode(answer)
+async def test_the_nodes_own_subscription_lives_on_over_a_new_connection_and_is_taken_back(short_tmp: Path) -> None:
+    node = ChainNode()
     async with node.ipc(short_tmp / "n.ipc") as url, connected(url) as l1, asyncio.timeout(10):
-        inbox = Inbox()
-        await l1.subscribe(["logs", {}], inbox)
-        await asked.get()
+        first, second = Inbox(), Inbox()
+        stop_first = await l1.subscribe(["newPendingTransactions"], first)
+        stop_second = await l1.subscribe(["newPendingTransactions", False], second)
         node.drop_all()
-        await asked.get()
-        push = b'{"jsonrpc":"2.0","method":"eth_subscription","params":{"subscription":"0x9","result":7}}'
-        await node.pushes[-1](push)
-        assert await inbox.next() == 7
+        while node.subscribed.count(["newPendingTransactions"]) < 2:  # noqa: ASYNC110  (the proxy's own pause)
+            await asyncio.sleep(0.01)
+        while first.queue.empty():
+            await node.push_result("newPendingTransactions", "0xaa")
+            await asyncio.sleep(0.01)
+        assert await first.next() == await second.next() == "0xaa"
+        await stop_first()
+        await stop_second()
+        while node.unsubscribed != ["newPendingTransactions"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("way", ["whole", "hashes", "refused", "polled"])
+async def test_whole_transactions_whatever_the_node_gives(way: str, short_tmp: Path) -> None:
+    async def refuse(request: dict[str, Any]) -> bytes | None:
+        if way == "refused" and request["method"] == "eth_subscribe" and True in request["params"]:
+            return failure(request, -32602, "no such option")
+        return None
+
+    node = ChainNode(pushes_heads=way != "polled")
+    node.answer = refuse
+    async with node.ipc(short_tmp / "n.ipc") as url, connected(url) as l1:
+        inbox = Inbox()
+        await l1.subscribe(["newPendingTransactions", True], inbox)
+        if way == "polled":
+            node.pending.append("0xaa")
+        else:
+            whole = {"hash": "0xaa", "nonce": "0x0"}
+            await node.push_result("newPendingTransactions", whole if way == "whole" else "0xaa")
+        assert await inbox.next() == {"hash": "0xaa", "nonce": "0x0"}
+
+
+async def test_syncing_is_told_when_it_begins_and_ends(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polled, "_SYNCING_SECONDS", 0.01)
+    node = ChainNode()
+    async with node.http() as url, connected(url) as l1:
+        inbox = Inbox()
+        await l1.subscribe(["syncing"], inbox)
+        node.syncing = {"currentBlock": "0x1", "highestBlock": "0x9"}
+        assert await inbox.next() == {"syncing": True, "status": node.syncing}
+        node.syncing = {"currentBlock": "0x2", "highestBlock": "0x9"}
+        asked = node.times("eth_syncing")
+        while node.times("eth_syncing") < asked + 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        node.syncing = False
+        assert await inbox.next() is False
+        assert inbox.queue.empty()
+
+
+async def test_a_kind_only_the_node_knows_is_the_nodes(short_tmp: Path) -> None:
+    node = ChainNode()
+    async with node.ipc(short_tmp / "n.ipc") as url, connected(url) as l1:
+        inbox = Inbox()
+        await l1.subscribe(["transactionReceipts", {"transactionHashes": []}], inbox)
+        assert ["transactionReceipts", {"transactionHashes": []}] in node.subscribed
+        await node.push_result("transactionReceipts", [1])
+        assert await inbox.next() == [1]
 
 
 async def test_a_receiver_that_fails_is_alone(anvil: Anvil) -> None:
@@ -193,22 +255,11 @@ async def test_a_receiver_that_fails_is_alone(anvil: Anvil) -> None:
 
 
 async def test_a_node_that_pushes_nothing_over_its_socket_is_polled(short_tmp: Path) -> None:
-    async def answer(request: dict[str, Any]) -> bytes:
-        if request["method"] == "eth_subscribe":
-            error = {"code": 4200, "message": "eth_subscribe is not served"}
-            return json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}).encode()
-        if request["method"] == "eth_getBlockByHash":
-            return result(request, {"number": "0x0", "hash": request["params"][0], "transactions": []})
-        return result(request, [])
-
-    node = FakeNode(answer)
+    node = ChainNode(pushes_heads=False)
     async with node.ipc(short_tmp / "n.ipc") as url, connected(url) as l1:
-        inbox = Inbox()
-        await l1.subscribe(["newHeads"], inbox)
-        await l1.subscribe(["logs", {}], Inbox())
-        node.genesis = "0x" + "99" * 32
-        with contextlib.suppress(
-            Disconnected
-        ):  # the fake's only block is its genesis; a changed one shows that it is looked at
-            await l1.blocks.sync()
-        assert "eth_getLogs" in node.methods()
+        heads, logs = Inbox(), Inbox()
+        await l1.subscribe(["newHeads"], heads)
+        await l1.subscribe(["logs", {}], logs)
+        name = node.mine("0x01")
+        assert await heads.next() == block(1, name, node.genesis)
+        assert (await logs.next())["data"] == "0x01"
