@@ -27,8 +27,9 @@ def free_port() -> int:
 def cpu_seconds(pids: Sequence[int]) -> float:
     """Return the CPU time the processes and their present children have used, in seconds (in steps of 10 ms)."""
     total = 0
-    for pid in [*pids, *(child for pid in pids for child in _children(pid))]:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    family = [one for pid in pids for one in (pid, *_children(pid))]
+    for member in family:
+        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
         total += int(fields[11]) + int(fields[12])
     return total / TICK
 

@@ -60,7 +60,7 @@ def find_nginx() -> str | None:
 async def anvil(folder: Path) -> AsyncIterator[Node]:
     """Run a real node, silent: a line of log for each call would be measured too."""
     port, ipc = free_port(), f"{folder}/anvil.ipc"
-    command = [ANVIL, "--silent", "--host", "127.0.0.1", "--port", str(port), "--ipc", ipc]
+    command: list[str | Path] = [ANVIL, "--silent", "--host", "127.0.0.1", "--port", str(port), "--ipc", ipc]
     async with silent("anvil", command, f"http://127.0.0.1:{port}", folder) as pid:
         yield Node(f"http://127.0.0.1:{port}", ipc, pid)
 

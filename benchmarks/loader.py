@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 import uvloop
@@ -30,8 +31,7 @@ class Caller(asyncio.Protocol):
         self._head = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.WriteTransport, transport)
         self._ask()
 
     def data_received(self, data: bytes) -> None:
@@ -66,11 +66,11 @@ class Caller(asyncio.Protocol):
         self._transport.write(next(self._requests))
 
 
-async def load(url: str, file: Path, connections: int, seconds: float) -> None:
+async def load(url: str, bodies: list[bytes], connections: int, seconds: float) -> None:
     """Run the load and write its figures."""
     parts = urlsplit(url)
     head = f"POST {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\nContent-Length: "
-    written = [head.encode() + str(len(line)).encode() + b"\r\n\r\n" + line for line in file.read_bytes().splitlines()]
+    written = [head.encode() + str(len(line)).encode() + b"\r\n\r\n" + line for line in bodies]
     requests = itertools.cycle(written)
     latencies: list[float] = []
     start = time.perf_counter()
@@ -78,7 +78,7 @@ async def load(url: str, file: Path, connections: int, seconds: float) -> None:
     callers = [
         (
             await loop.create_connection(
-                lambda: Caller(requests, start + seconds, latencies), parts.hostname, parts.port
+                lambda: Caller(requests, start + seconds, latencies), parts.hostname or "127.0.0.1", parts.port or 80
             )
         )[1]
         for _ in range(connections)
@@ -97,4 +97,4 @@ async def load(url: str, file: Path, connections: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(load(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))
+    uvloop.run(load(sys.argv[1], Path(sys.argv[2]).read_bytes().splitlines(), int(sys.argv[3]), float(sys.argv[4])))

@@ -11,16 +11,23 @@ import asyncio
 import json
 import signal
 import sys
+from typing import cast
 
 import msgspec
 import uvloop
 
-BLOCK = {
-    **{name: "0x0" for name in ("number", "timestamp", "gasUsed", "difficulty", "size", "baseFeePerGas")},
-    **{name: "0x" + "11" * 32 for name in ("hash", "stateRoot", "transactionsRoot", "receiptsRoot", "mixHash")},
-    **{"parentHash": "0x" + "00" * 32, "sha3Uncles": "0x" + "22" * 32, "logsBloom": "0x" + "00" * 256},
-    **{"gasLimit": "0x1c9c380", "miner": "0x" + "00" * 20, "extraData": "0x", "nonce": "0x" + "00" * 8},
-    **{"transactions": [], "uncles": []},
+BLOCK: dict[str, object] = {
+    **dict.fromkeys(("number", "timestamp", "gasUsed", "difficulty", "size", "baseFeePerGas"), "0x0"),
+    **dict.fromkeys(("hash", "stateRoot", "transactionsRoot", "receiptsRoot", "mixHash"), "0x" + "11" * 32),
+    "parentHash": "0x" + "00" * 32,
+    "sha3Uncles": "0x" + "22" * 32,
+    "logsBloom": "0x" + "00" * 256,
+    "gasLimit": "0x1c9c380",
+    "miner": "0x" + "00" * 20,
+    "extraData": "0x",
+    "nonce": "0x" + "00" * 8,
+    "transactions": [],
+    "uncles": [],
 }
 KNOWN = {
     "eth_chainId": '"0x539"',
@@ -56,12 +63,11 @@ class Lines(asyncio.Protocol):
     """The unix socket: an object a line, answers of one read in one write."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast(asyncio.WriteTransport, transport)
         self._rest = b""
 
     def data_received(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
-        assert isinstance(self._transport, asyncio.WriteTransport)
         self._transport.write(b"".join(answer(line) + b"\n" for line in lines if line))
 
 
@@ -69,12 +75,11 @@ class Posts(asyncio.Protocol):
     """HTTP: POST with Content-Length, keep-alive."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast(asyncio.WriteTransport, transport)
         self._rest = b""
 
     def data_received(self, data: bytes) -> None:
         self._rest += data
-        assert isinstance(self._transport, asyncio.WriteTransport)
         while (end := self._rest.find(b"\r\n\r\n") + 4) > 3:
             head = self._rest[:end].lower()
             at = head.index(b"content-length:") + 15
