@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from time import perf_counter
 from typing import Any, Protocol, TypeAlias
 
+from middleware import asking
 from middleware.delivery import one_message
 from middleware.errors import InternalError, LimitExceeded, RpcError
 from middleware.metrics import ANSWERED, GONE, RequestFigures
@@ -71,6 +72,7 @@ class Door:
         read = envelope.parse(body, self._most_items)
         if type(read) is Request:
             started = perf_counter()
+            asking.begin(context)
             try:
                 answer = self._enter(read, context)
             except Exception as error:  # noqa: BLE001  the last line, as in _one
@@ -82,6 +84,7 @@ class Door:
 
     async def _one(self, request: Request, context: Context) -> Body | None:
         started = perf_counter()
+        asking.begin(context)
         try:
             answer = self._enter(request, context)
         except Exception as error:  # noqa: BLE001  the last line: nothing of the cause may reach the caller

@@ -51,6 +51,8 @@ _members = msgspec.json.Decoder(dict[str, Raw])
 _items = msgspec.json.Decoder(list[Raw])
 _text = msgspec.json.Decoder(str)
 _SPACE = b" \t\r\n"
+_FOUR_NAMES = len(b'{"jsonrpc":,"id":,"method":,"params":}')
+_BEGINS_ID = b'"-0123456789n'
 _KEY = re.compile(rb'[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _NEXT = re.compile(rb"[ \t\r\n]*([,}])")
 
@@ -62,8 +64,9 @@ def parse(body: bytes, most_items: int) -> Request | Invalid | Batch:
             return Invalid(InvalidRequest(f"the request is nested more than {MOST_DEPTH} levels deep"))
         if not body.isascii():
             body.decode()  # the JSON decoder does not look into what it skips
-        first = body.lstrip(_SPACE)[:1] if body[:1] in (b"", b" ", b"\t", b"\r", b"\n") else body[:1]
-        if first == b"[":
+        if body.startswith(b"{"):
+            return _call(body)
+        if body.lstrip(_SPACE).startswith(b"["):
             return _batch(_items.decode(body), most_items)
         return _call(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -84,6 +87,28 @@ def _call(body: bytes) -> Request | Invalid:
         read = _envelope.decode(body)
     except msgspec.ValidationError:
         return Invalid(InvalidRequest("a call is a JSON object"))
+    return _usual(body, read) or _unusual(body, read)
+
+
+def _usual(body: bytes, read: _Envelope) -> Request | None:
+    """Return the call of a body as libraries write it: exactly the four members, without spaces, nothing escaped."""
+    try:
+        version, raw_id, method, params = bytes(read.jsonrpc), bytes(read.id), bytes(read.method), bytes(read.params)  # type: ignore[arg-type]
+    except TypeError:  # a member is not there
+        return None
+    if (
+        len(version) + len(raw_id) + len(method) + len(params) + _FOUR_NAMES != len(body)
+        or version != VERSION
+        or raw_id[0] not in _BEGINS_ID
+        or params[0] not in b"[{"
+        or method[0] != 0x22
+        or b"\\" in method
+    ):
+        return None
+    return Request(method[1:-1].decode(), params, raw_id)
+
+
+def _unusual(body: bytes, read: _Envelope) -> Request | Invalid:
     raw_id = None if read.id is UNSET else bytes(read.id)
     if not _is_compact(body, read) and (flaw := _flaw_of_members(body)) is not None:
         return Invalid(InvalidRequest(flaw))

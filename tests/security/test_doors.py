@@ -23,10 +23,13 @@ from tests.server.conftest import (
     HttpAnswer,
     exchange,
     head,
+    lane,  # noqa: F401  a fixture
     listening,
     post,
     read_answer,
 )
+
+pytestmark = pytest.mark.usefixtures("lane")
 
 ROUTES = ["post", "websocket", "preflight", "get"]
 UPGRADE = (

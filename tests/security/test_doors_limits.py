@@ -22,7 +22,19 @@ from middleware.waist import ANONYMOUS, Answer, Context, Request, result
 from proxy.server import http
 from proxy.server.connections import Connections
 from proxy.server.door import Door
-from tests.server.conftest import CALL, JSON, Echo, exchange, head, listening, post, read_answer
+from tests.server.conftest import (
+    CALL,
+    JSON,
+    Echo,
+    exchange,
+    head,
+    lane,  # noqa: F401  a fixture
+    listening,
+    post,
+    read_answer,
+)
+
+on_both_lanes = pytest.mark.usefixtures("lane")
 
 
 @pytest.fixture
@@ -33,6 +45,7 @@ def quiet() -> Iterator[None]:
     logging.getLogger("l2proxy.door").disabled = False
 
 
+@on_both_lanes
 async def test_half_sent_requests_hold_nobody_up() -> None:
     async with listening(Echo()) as listener:
         writers = []
@@ -47,6 +60,7 @@ async def test_half_sent_requests_hold_nobody_up() -> None:
             writer.close()
 
 
+@on_both_lanes
 async def test_a_body_that_does_not_come_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "BODY_SECONDS", 0.2)
     echo = Echo()
@@ -56,6 +70,7 @@ async def test_a_body_that_does_not_come_ends(monkeypatch: pytest.MonkeyPatch) -
     assert echo.seen == []
 
 
+@on_both_lanes
 async def test_a_head_that_does_not_come_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "IDLE_SECONDS", 0.2)
     async with listening(Echo()) as listener:
@@ -70,6 +85,7 @@ async def test_a_head_that_does_not_come_ends(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     "line", ["X: " + "y" * 100_000, "\r\n".join(f"X-{n}: y" for n in range(5000)), "X" * 100_000 + ": y"]
 )
+@on_both_lanes
 async def test_heads_are_bounded(line: str) -> None:
     echo = Echo()
     async with listening(echo) as listener:
@@ -78,6 +94,7 @@ async def test_heads_are_bounded(line: str) -> None:
     assert echo.seen == []
 
 
+@on_both_lanes
 async def test_huge_bodies_cost_no_memory_and_no_time() -> None:
     """A hundred callers announce and send more than the limit; none is read beyond it."""
     async with listening(Echo(), most_bytes=100_000) as listener:
@@ -103,6 +120,7 @@ async def test_huge_bodies_cost_no_memory_and_no_time() -> None:
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"jsonrpc":"2.0","id":1,"method":"who","params":[', b'[{"a":['])
+@on_both_lanes
 async def test_deeply_nested_bodies(opening: bytes) -> None:
     echo = Echo()
     async with listening(echo) as listener:
@@ -113,6 +131,7 @@ async def test_deeply_nested_bodies(opening: bytes) -> None:
     assert len(echo.seen) == 1
 
 
+@on_both_lanes
 async def test_a_batch_over_the_limit_reaches_nobody() -> None:
     echo = Echo()
     async with listening(echo) as listener:
@@ -122,6 +141,7 @@ async def test_a_batch_over_the_limit_reaches_nobody() -> None:
     assert len(echo.seen) == 10
 
 
+@on_both_lanes
 async def test_a_slow_call_delays_no_other() -> None:
     echo = Echo()
     async with listening(echo) as listener:
@@ -133,6 +153,7 @@ async def test_a_slow_call_delays_no_other() -> None:
         assert {answer.status for answer in await asyncio.gather(*slow)} == {200}
 
 
+@on_both_lanes
 async def test_a_client_that_never_reads_holds_nobody_up() -> None:
     async with listening(Echo()) as listener:
         body = b'{"jsonrpc":"2.0","id":1,"method":"large","params":[5000000]}'
@@ -147,6 +168,7 @@ async def test_a_client_that_never_reads_holds_nobody_up() -> None:
             writer.transport.abort()
 
 
+@on_both_lanes
 async def test_an_answer_nobody_takes_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "SEND_SECONDS", 0.2)
     connections = Connections()
@@ -166,6 +188,7 @@ async def test_an_answer_nobody_takes_is_dropped(monkeypatch: pytest.MonkeyPatch
         reads.close()
 
 
+@on_both_lanes
 async def test_a_flood_of_connections_leaves_room_for_others() -> None:
     connections = Connections(total=100, per_caller=40, per_site=10)
     async with listening(Echo(), connections=connections) as listener:

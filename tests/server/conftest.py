@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -74,11 +74,23 @@ class Echo:
         return result(str(context.origin))
 
 
+LANES = ["fast", "slow"]
+first_lane = {"name": "fast"}
+"""Which lane sees the connections of `listening` and `start_listener` first; the fixture `lane` sets it."""
+
 TOKEN = "A" * 43
 BOUND = "B" * 43
 PAGE = "https://app.example"
 
 StartListener = Callable[..., Awaitable[DappListener]]
+
+
+@pytest.fixture(params=LANES)
+def lane(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run a test on both lanes: with the fast one before aiohttp, and with aiohttp alone."""
+    first_lane["name"] = request.param
+    yield request.param
+    first_lane["name"] = "fast"
 
 
 @pytest.fixture
@@ -98,6 +110,7 @@ async def start_listener(echo: Echo, tokens: TokenBook) -> AsyncIterator[StartLi
 
     async def start(connections: Connections | None = None, **settings: Any) -> DappListener:
         settings.setdefault("tokens", tokens)
+        settings.setdefault("fast", first_lane["name"] == "fast")
         listener = DappListener(Door(echo, batch=10), connections=connections, **settings)
         await listener.start(0)
         started.append(listener)
@@ -117,6 +130,7 @@ async def listener(start_listener: StartListener) -> DappListener:
 async def listening(echo: Echo, **settings: Any) -> AsyncIterator[DappListener]:
     """Open a listener over `echo` with both tokens in force, for tests that have no fixture of this folder."""
     settings.setdefault("tokens", TokenBook({TOKEN: Known("free"), BOUND: Known("bound", PAGE)}))
+    settings.setdefault("fast", first_lane["name"] == "fast")
     listener = DappListener(Door(echo, batch=10), **settings)
     await listener.start(0)
     try:

@@ -27,6 +27,8 @@ from tests.server.conftest import (
     read_answer,
 )
 
+pytestmark = pytest.mark.usefixtures("lane")
+
 
 @pytest.mark.parametrize(
     ("host", "address"), [("127.0.0.1", "127.0.0.1"), ("localhost", "127.0.0.1"), ("[::1]", "::1")]
