@@ -12,13 +12,13 @@ from typing import Protocol
 
 from middleware.errors import MethodNotFound, RpcError, Unsupported, shorten
 from middleware.methods import OWN_NAMESPACES, MethodClass, MethodTable, may_pass
-from middleware.waist import Answer, Context, NodeReply, Request
+from middleware.waist import Answer, Context, LargeReply, NodeReply, Request
 
 
 class Node(Protocol):
     """The L1 node, as the upstream shows it."""
 
-    async def forward(self, request: Request) -> NodeReply:
+    async def forward(self, request: Request) -> NodeReply | LargeReply:
         """Return the node's answer, the caller's id in it. Raise `Disconnected` without an upstream."""
 
 

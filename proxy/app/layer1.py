@@ -37,6 +37,7 @@ async def open_l1(
         pin=directory.pin,
         call_seconds=limits.upstream_call,
         response_limit=limits.response,
+        folder=directory.path,
         notice=notice,
     )
     try:

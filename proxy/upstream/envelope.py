@@ -13,6 +13,7 @@ import msgspec
 
 from middleware.nesting import deeper_than
 from middleware.waist import Request
+from proxy.upstream.traits import traits
 
 _INTEGER = re.compile(rb"-?[1-9][0-9]{0,18}|0")
 # Printable ASCII without quote and backslash, and without the characters that some encoders echo as \uXXXX (Go: < > &; Gson: = ').
@@ -107,8 +108,10 @@ def _folded(frame: bytes) -> bytes:
 
 def write(request: Request, raw_id: bytes) -> bytes:
     """Return the envelope for `request` under `raw_id`; absent params stay absent."""
-    head = b'{"jsonrpc":"2.0","id":' + raw_id + b',"method":' + msgspec.json.encode(request.method)
-    return head + b',"params":' + request.params + b"}" if request.params else head + b"}"
+    member = traits(request.method).member
+    if request.params:
+        return b'{"jsonrpc":"2.0","id":%b%b,"params":%b}' % (raw_id, member, request.params)
+    return b'{"jsonrpc":"2.0","id":%b%b}' % (raw_id, member)
 
 
 def travels_alone(request: Request) -> bool:
@@ -135,6 +138,12 @@ def number_at_head(head: bytes) -> bytes | None:
     """Return the number an answer of ours begins with, from its first bytes alone; None where they do not tell."""
     match = re.match(rb"(\d+)\s*[,}]", head[m.end() :]) if (m := _FIRST.match(head)) else None
     return match[1] if match else None
+
+
+def number_at_end(tail: bytes) -> tuple[int, int] | None:
+    """Return where an answer's number stands in its last bytes, if it ends with its id; None where they do not tell."""
+    match = _LAST.search(tail)
+    return match.span(1) if match else None
 
 
 def _replaceable(raw_id: bytes | None) -> bool:

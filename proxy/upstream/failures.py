@@ -3,7 +3,9 @@
 NodeFailure
  ├─ Unreachable   nothing was asked: another node may be
  ├─ WrongChain    nothing was asked: the node serves another chain than the pinned one
- └─ Broken        the request was sent and no byte of an answer came: a read may be repeated once, a send never
+ ├─ Broken        the request was sent and no usable answer came: a read may be repeated once, a send never
+ ├─ Late          the request was sent and no answer came in time
+ └─ Overloaded    the node answered that it has too much to do, or is out of order: another node may be asked
 
 None of these reaches a caller: `L1` turns them into 4900. Messages name a node by its shown address only.
 """
@@ -34,3 +36,15 @@ class Broken(NodeFailure):
         super().__init__(message)
         self.repeatable = repeatable
         self.alone = alone
+
+
+class Late(NodeFailure):
+    """The request was sent, and no answer came in time; what it did is unknown."""
+
+
+class Overloaded(NodeFailure):
+    """The node answered with HTTP 429 or 5xx, or with error -32005; `body` is its answer, good where no other node is."""
+
+    def __init__(self, message: str, body: bytes) -> None:
+        super().__init__(message)
+        self.body = body

@@ -1,142 +1,133 @@
 """Cuts the byte stream of a node's unix socket into JSON values.
 
-Stands between the socket and the router of answers (`ipc`). geth and anvil end every value with a newline, but the protocol does not
-promise it: values may touch, and may hold newlines as white space. So a stream is first cut by counting brackets outside strings; once
-the node has shown that it ends values with a newline, lines are cut, which costs one search. A line that is no whole value leads back
-to counting for good, a brace at the end of what has arrived for one value. A value above the limit is thrown away while it comes and reported by its first bytes. No I/O here.
+Stands between the socket and the router of answers (`line`). geth and anvil end every value with a newline, but the protocol does not
+promise it: values may touch, and may hold newlines as white space. So whole lines are tried first, which costs one search and the
+decoding that is due anyway. What is no whole line is cut by counting brackets outside strings; while a node has shown that it ends
+values with a newline, the pieces of a value are only kept until that comes. A line that is no value leads back to counting for good, a
+brace at the end of what has arrived for one value, a large one too. No I/O here but the file of a large value (`arrival`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import msgspec
 
+from middleware.waist import LargeReply
+from proxy.upstream.arrival import LARGE, Arrival, Begins, Keeping, Lost, Oversize, as_it_is
+from proxy.upstream.balance import Balance
 from proxy.upstream.envelope import Incoming, read
 
-_OUTSIDE = re.compile(rb'["{}\[\]]')
-_INSIDE = re.compile(rb'["\\]')
 _BLANK = b" \t\r\n"
-_HEAD_BYTES = 128
 
 
 class NotJson(Exception):
     """The stream is not JSON values; it cannot be read any further."""
 
 
-@dataclass(frozen=True, slots=True)
 class Frame:
     """One whole value and what routes it."""
 
-    body: bytes
-    incoming: Incoming
+    __slots__ = ("body", "incoming")
+
+    def __init__(self, body: bytes, incoming: Incoming) -> None:
+        self.body = body
+        self.incoming = incoming
 
 
-@dataclass(frozen=True, slots=True)
-class Oversize:
-    """A value above the limit; only its first bytes were kept."""
-
-    head: bytes
+Value = Frame | LargeReply | Oversize | Lost
+"""What a stream is cut into; the last two came and could not be kept."""
 
 
 class FrameSplitter:
-    """The stream of one connection: feed what arrives, take what is whole. `limit`: bytes of one value."""
+    """The stream of one connection: feed what arrives, take what is whole. `begins`: see `arrival`."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._chunks: list[bytes] = []
-        self._size = 0
+    def __init__(self, keeping: Keeping, begins: Begins = as_it_is) -> None:
+        self._keeping = keeping
+        self._begins = begins
+        self._arrival: Arrival | None = None  # of the value that has begun
+        self._balance: Balance | None = None  # None: it is not counted yet
         self._lines = False
         self._lines_failed = False
-        self._depth = 0
-        self._in_string = False
-        self._escaped = False
 
-    def feed(self, data: bytes) -> Iterator[Frame | Oversize]:
+    def feed(self, data: bytes) -> Iterator[Value]:
         """Yield the values that `data` completes. Raise `NotJson` when the stream is none."""
-        while data:
-            if self._lines:
-                frame, data = self._take_line(data)
+        if self._arrival is None and data[-1:] == b"\n" and len(data) <= self._keeping.limit:
+            position = 0
+            try:
+                for line in data[:-1].split(b"\n"):
+                    frame = Frame(line, read(line))
+                    position += len(line) + 1
+                    yield frame
+            except msgspec.DecodeError:
+                data = data[position:]
             else:
-                frame, data = self._take_value(data)
-            if frame is not None:
-                yield frame
+                self._lines = not self._lines_failed
+                return
+        while data:
+            value, data = self._take(data)
+            if value is not None:
+                yield value
 
-    def _take_line(self, data: bytes) -> tuple[Frame | Oversize | None, bytes]:
-        end = data.find(b"\n")
-        if end < 0 and data.rstrip(_BLANK)[-1:] == b"}" and self._size <= self._limit:
-            self._lines = False  # it may be whole all the same; counting tells, and goes on from here
-            return None, self._collected() + data
-        if end < 0:
-            self._keep(data)
-            return None, b""
-        self._keep(data[:end])
-        oversize = self._size > self._limit
-        line, rest = self._collected(), data[end + 1 :]
-        if oversize:
-            return Oversize(line), rest
-        if not line.strip():
-            return None, rest
-        try:
-            return Frame(line, read(line)), rest
-        except msgspec.DecodeError:
-            self._lines, self._lines_failed = False, True
-            return None, line + data[end:]
+    @property
+    def in_large(self) -> bool:
+        """Tell whether the stream is in the midst of a large value."""
+        return self._arrival is not None and not self._arrival.in_memory
 
-    def _take_value(self, data: bytes) -> tuple[Frame | Oversize | None, bytes]:
-        if self._size == 0:
+    def close(self) -> None:
+        """Give back what was kept of a value that never ended."""
+        if self._arrival is not None:
+            self._arrival.abandon()
+            self._arrival = None
+
+    def _take(self, data: bytes) -> tuple[Value | None, bytes]:
+        if self._arrival is None:
             data = data.lstrip(_BLANK)
             if not data:
                 return None, b""
-            if data[0] not in b"{[":
+            if data[0] != 0x7B:
                 raise NotJson("the stream holds something else than JSON objects")
-        end = self._end_of_value(data)
+            self._arrival = Arrival(self._keeping, self._begins, framed=True)
+            self._balance = None if self._lines else Balance()
+        if self._balance is None:
+            return self._take_line(self._arrival, data)
+        end = self._balance.end(data)
         if end < 0:
-            self._keep(data)
+            self._arrival.add(data)
             return None, b""
-        self._keep(data[:end])
-        oversize = self._size > self._limit
-        value, rest = self._collected(), data[end:]
+        return self._ended(self._arrival, data, end)
+
+    def _take_line(self, arrival: Arrival, data: bytes) -> tuple[Value | None, bytes]:
+        end = data.find(b"\n")
+        most = min(LARGE, self._keeping.limit)
+        if end < 0 and data.rstrip(_BLANK)[-1:] != b"}" and arrival.size + len(data) <= most:
+            arrival.add(data)
+            return None, b""
+        if end < 0 or arrival.size + end > most:
+            return self._count_from_here(arrival, data)  # it may be whole all the same, or is large: counting tells
+        line = arrival.collected() + data[:end] if arrival.size else data[:end]
+        try:
+            frame = Frame(line, read(line))
+        except msgspec.DecodeError:
+            self._lines, self._lines_failed = False, True
+            return self._count_from_here(arrival, data)
+        self._arrival = None
+        return frame, data[end + 1 :]
+
+    def _count_from_here(self, arrival: Arrival, data: bytes) -> tuple[Value | None, bytes]:
+        self._balance = Balance()
+        self._arrival = Arrival(self._keeping, self._begins, framed=True)
+        return None, arrival.collected() + data
+
+    def _ended(self, arrival: Arrival, data: bytes, end: int) -> tuple[Value, bytes]:
+        arrival.add(data[:end])
+        self._arrival = None
+        rest = data[end:]
         self._lines = not self._lines_failed and rest[:1] == b"\n"
-        if oversize:
-            return Oversize(value), rest
+        value = arrival.finish()
+        if not isinstance(value, bytes):
+            return value, rest
         try:
             return Frame(value, read(value)), rest
         except msgspec.DecodeError as error:
             raise NotJson(f"the stream holds a value that is not JSON: {error}") from error
-
-    def _end_of_value(self, data: bytes) -> int:
-        """Return where the present value ends in `data`, or -1; the state of the count is kept for the next piece."""
-        position = 1 if self._escaped else 0
-        self._escaped = False
-        while match := (_INSIDE if self._in_string else _OUTSIDE).search(data, position):
-            position = match.end()
-            byte = data[match.start()]
-            if byte == 0x22:
-                self._in_string = not self._in_string
-            elif byte == 0x5C:
-                self._escaped = position == len(data)
-                position += 1
-            elif byte in b"{[":
-                self._depth += 1
-            else:
-                self._depth -= 1
-                if self._depth == 0:
-                    return position
-        return -1
-
-    def _keep(self, piece: bytes) -> None:
-        """Add `piece` to the present value; above the limit only the head stays in memory."""
-        self._size += len(piece)
-        if self._size <= self._limit:
-            self._chunks.append(piece)
-        elif self._chunks or piece:
-            head = b"".join(self._chunks)[:_HEAD_BYTES]
-            self._chunks = [(head + piece)[:_HEAD_BYTES]]
-
-    def _collected(self) -> bytes:
-        value = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks, self._size = [], 0
-        return value

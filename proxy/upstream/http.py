@@ -1,137 +1,211 @@
 """A node over HTTP POST: a pool of kept-alive connections, one request at a time on each, the caller's raw id kept.
 
-Stands between `Node` and aiohttp's client. Fixed URL: no redirects, no cookies, no proxies of the environment, no header of any caller
-(security.md 8). The body is read up to the limit and returned as it came; it is checked to be one JSON object, so that the page of a
-captive portal never becomes an answer. Before a new connection is made the node is verified, because another chain may have come up at
-the same place since the last one.
+Stands between `Node` and `http_connection`. Fixed URL: no redirects, no cookies, no proxies of the environment, no header of any caller
+(security.md 8). Before a new connection is used the node is verified over it, because another chain may have come up at the same place
+since the last one; connections that are wanted at one moment share one look.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
-import aiohttp
 import msgspec
-from yarl import URL
 
-from middleware.waist import Request
+from middleware.waist import LargeReply, Request
 from proxy.upstream import envelope
-from proxy.upstream.failures import Broken, Unreachable
-from proxy.upstream.node_socket import Ask, too_large
-from proxy.upstream.ws import new_session, refusal
+from proxy.upstream.arrival import Keeping
+from proxy.upstream.endpoint import Endpoint, connect
+from proxy.upstream.exchange import Exchange
+from proxy.upstream.figures import NodeFigures
+from proxy.upstream.http_connection import Connection
+from proxy.upstream.node_socket import Ask
+from proxy.upstream.traits import traits
 
-_HEADERS = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
 _CONNECTIONS = 128
-
-
-@dataclass
-class _Course:
-    """How one request travels, as aiohttp's trace hooks tell."""
-
-    reused: bool = False
+_LONG_CONNECTIONS = 32
+# An idle connection may have been forgotten on the way; after this long nothing is trusted to it.
+_IDLE_SECONDS = 30
 
 
 class Http:
-    """One node over HTTP. `limit` is the largest answer in bytes; `verify` is asked before each new connection."""
+    """One node over HTTP. `keeping` bounds its answers; `verify` is asked before each new connection is used."""
 
     def __init__(
-        self, url: str, limit: int, verify: Callable[[Ask], Awaitable[None]], connect_seconds: float = 10
+        self,
+        to: Endpoint,
+        keeping: Keeping,
+        verify: Callable[[Ask], Awaitable[None]],
+        figures: NodeFigures,
+        connect_seconds: float = 10,
     ) -> None:
-        self._url = URL(url, encoded=True)
-        self._limit = limit
+        self._to = to
+        self._keeping = keeping
         self._verify = verify
+        self._figures = figures
         self._connect_seconds = connect_seconds
-        self._timeout = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=connect_seconds)
-        self._session: aiohttp.ClientSession | None = None
-        self._checking: aiohttp.ClientSession | None = None
+        lines = b"POST %b HTTP/1.1\r\n%bContent-Type: application/json\r\nAccept: application/json\r\nAccept-Encoding: identity\r\n"
+        self._head = (lines % (to.target, to.head)).replace(b"%", b"%%") + b"Content-Length: %d\r\n\r\n"
+        self._all: set[Connection] = set()
+        self._opening = 0
+        self._lost = 0  # connections that ended and were not replaced yet
+        self._idle: list[Connection] = []
+        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._long = asyncio.Semaphore(_LONG_CONNECTIONS)
         self._verifying = asyncio.Lock()
         self._verified_at = float("-inf")
 
-    async def exchange(self, request: Request, *, alone: bool = False) -> bytes:
+    def post(self, request: Request) -> Exchange | None:
+        """Send `request` at once and return what awaits its answer; None where that takes a connection first."""
+        if not self._idle or traits(request.method).long:
+            return None
+        connection = self._idle_one()
+        return None if connection is None else connection.ask(_envelope(request))
+
+    async def exchange(self, request: Request, *, alone: bool = False) -> bytes | LargeReply:
         """Return the node's answer to `request`, as it came. Raise `Unreachable`, `WrongChain` or `Broken`.
 
-        `alone` changes nothing here: every request has its connection to itself.
+        `alone`: on a new connection.
         """
-        raw_id = b"1" if request.id is None else request.id
-        return await self._post(self._pool(), envelope.write(request, raw_id))
-
-    async def close(self) -> None:
-        """Close every connection."""
-        for session in (self._session, self._checking):
-            if session is not None:
-                await session.close()
-        self._session = self._checking = None
-
-    def _pool(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            traces = aiohttp.TraceConfig()
-            traces.on_connection_create_start.append(self._before_connection)
-            traces.on_connection_reuseconn.append(_note_reuse)
-            self._session = new_session(aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=30), (traces,))
-        return self._session
-
-    async def _before_connection(self, _: aiohttp.ClientSession, __: SimpleNamespace, ___: object) -> None:
-        """Verify the node once for all connections that are wanted at this moment."""
-        wanted_at = time.monotonic()
-        async with self._verifying:
-            if self._verified_at < wanted_at:
-                started_at = time.monotonic()
-                await self._verify(self.ask)
-                self._verified_at = started_at
+        if not traits(request.method).long:
+            return await self._exchange(request, fresh=alone)
+        async with self._long:
+            return await self._exchange(request, fresh=alone)
 
     async def ask(self, method: str, params: list[Any]) -> bytes:
         """Return the raw answer to a question of the proxy's own, asked over a new connection."""
-        if self._checking is None:
-            self._checking = new_session(aiohttp.TCPConnector(force_close=True))
-        frame = envelope.write(Request(method, msgspec.json.encode(params)), b"1")
-        return await self._post(self._checking, frame)
-
-    async def _post(self, session: aiohttp.ClientSession, frame: bytes) -> bytes:
-        course = _Course()
+        connection = await self._bare()
         try:
-            async with session.post(
-                self._url,
-                data=frame,
-                headers=_HEADERS,
-                allow_redirects=False,
-                timeout=self._timeout,
-                trace_request_ctx=course,
-            ) as response:
-                return self._checked(response.status, await self._read(response))
-        except (aiohttp.ClientConnectorError, aiohttp.ClientSSLError, aiohttp.ConnectionTimeoutError) as error:
-            raise Unreachable(refusal(error)) from error
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError) as error:
-            raise Broken("the L1 node closed the connection without an answer", repeatable=course.reused) from error
-        except aiohttp.ClientError as error:
-            raise Broken(f"the L1 node's answer broke off ({type(error).__name__})", repeatable=False) from error
+            return await _question(connection, method, params)
+        finally:
+            connection.close()
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        if (response.content_length or 0) > self._limit:
-            response.close()
-            raise too_large()
-        chunks, size = [], 0
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > self._limit:
-                response.close()
-                raise too_large()
-            chunks.append(chunk)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    async def close(self) -> None:
+        """Close every connection."""
+        for connection in list(self._all):
+            connection.close()
+        self._idle.clear()
+        self._wake(None)
 
-    @staticmethod
-    def _checked(status: int, body: bytes) -> bytes:
+    async def _exchange(self, request: Request, *, fresh: bool) -> bytes | LargeReply:
+        connection = await (self._new() if fresh else self._take())
+        course = connection.ask(_envelope(request))
         try:
-            envelope.read(body, strictly=status != 200)
-        except msgspec.DecodeError as error:
-            what = "something that is not JSON-RPC" if status == 200 else f"HTTP {status}"
-            raise Broken(f"the L1 node answered with {what}", repeatable=False) from error
-        return body
+            return await course.answer
+        except asyncio.CancelledError:
+            course.leave()
+            raise
+
+    def _idle_one(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed and connection.loop.time() - connection.idle_since < _IDLE_SECONDS:
+                return connection
+            connection.close()
+        return None
+
+    async def _take(self) -> Connection:
+        """Return a connection that is free, opened if need be, or the next one that becomes free."""
+        while True:
+            if (connection := self._idle_one()) is not None:
+                return connection
+            if len(self._all) + self._opening < _CONNECTIONS:
+                return await self._new()
+            place: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(place)
+            try:
+                handed = await place
+            except asyncio.CancelledError:
+                if place.done() and not place.cancelled():
+                    self._pass_on(place.result())
+                raise
+            if handed is not None and not handed.closed:
+                return handed
+
+    async def _new(self) -> Connection:
+        """Open a connection and verify the node over it, once for all connections that are wanted at this moment."""
+        wanted_at = time.monotonic()
+        self._opening += 1
+        connection: Connection | None = None
+        try:
+            connection = await self._bare()
+            async with self._verifying:
+                if self._verified_at < wanted_at:
+                    started_at = time.monotonic()
+                    await self._look(connection)
+                    self._verified_at = started_at
+            if connection.closed:  # a node may end each connection after one answer
+                connection = await self._bare()
+            connection.served = 0
+            self._all.add(connection)
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            self._wake(None)
+            raise
+        finally:
+            self._opening -= 1
+        if self._lost:
+            self._lost -= 1
+            self._figures.reconnects += 1
+        return connection
+
+    async def _look(self, connection: Connection) -> None:
+        spare: Connection | None = None
+
+        async def ask(method: str, params: list[Any]) -> bytes:
+            nonlocal spare
+            asked = connection
+            if connection.closed:
+                asked = spare = spare if spare is not None and not spare.closed else await self._bare()
+            return await _question(asked, method, params)
+
+        try:
+            await self._verify(ask)
+        finally:
+            if spare is not None:
+                spare.close()
+
+    async def _bare(self) -> Connection:
+        def make() -> Connection:
+            return Connection(self._head, self._keeping, self._freed, self._gone)
+
+        return await connect(self._to, make, self._connect_seconds)
+
+    def _freed(self, connection: Connection) -> None:
+        if connection in self._all:
+            self._pass_on(connection)
+
+    def _pass_on(self, connection: Connection | None) -> None:
+        """Let the next who waits go on, with `connection` if there is one; else keep it."""
+        if not self._wake(connection) and connection is not None:
+            self._idle.append(connection)
+
+    def _wake(self, connection: Connection | None) -> bool:
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(connection)
+                return True
+        return False
+
+    def _gone(self, connection: Connection) -> None:
+        if connection in self._all:
+            self._all.remove(connection)
+            self._lost = min(self._lost + 1, _CONNECTIONS)
+            if connection in self._idle:
+                self._idle.remove(connection)
+            self._wake(None)
 
 
-async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.reused = True
+def _envelope(request: Request) -> bytes:
+    return envelope.write(request, b"1" if request.id is None else request.id)
+
+
+async def _question(connection: Connection, method: str, params: list[Any]) -> bytes:
+    frame = envelope.write(Request(method, msgspec.json.encode(params)), b"1")
+    body = await connection.ask(frame).answer
+    return body.read().body if isinstance(body, LargeReply) else body

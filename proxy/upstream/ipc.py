@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from proxy.upstream.arrival import Keeping
 from proxy.upstream.failures import Broken, Unreachable
 from proxy.upstream.frames import FrameSplitter, NotJson
 from proxy.upstream.node_socket import Open, Receiver, Socket
+from proxy.upstream.outbox import Outbox
 
 
-def opener(path: str, limit: int, connect_seconds: float = 10) -> Open:
-    """Return a function that opens the unix socket at `path`; `limit` is the largest answer in bytes."""
+def opener(path: str, keeping: Keeping, connect_seconds: float = 10) -> Open:
+    """Return a function that opens the unix socket at `path`; `keeping` bounds its answers."""
 
     async def open_socket(receiver: Receiver) -> Socket:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(connect_seconds):
-                _, socket = await loop.create_unix_connection(lambda: _UnixSocket(receiver, limit), path)
+                _, socket = await loop.create_unix_connection(lambda: _UnixSocket(receiver, keeping), path)
         except FileNotFoundError as error:
             raise Unreachable("there is no socket there; is the node running?") from error
         except TimeoutError as error:
@@ -35,45 +37,57 @@ def opener(path: str, limit: int, connect_seconds: float = 10) -> Open:
 
 
 class _UnixSocket(asyncio.Protocol):
-    def __init__(self, receiver: Receiver, limit: int) -> None:
+    def __init__(self, receiver: Receiver, keeping: Keeping) -> None:
         self._receiver = receiver
-        self._splitter = FrameSplitter(limit)
+        self._splitter = FrameSplitter(keeping, receiver.begins)
+        self._outbox = Outbox()
         self._transport: asyncio.Transport | None = None
-        self._writable = asyncio.Event()
-        self._writable.set()
         self._reason = "the L1 node closed the connection"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._outbox.open(self._transport)
 
     def data_received(self, data: bytes) -> None:
+        received = self._receiver.received
         try:
-            for frame in self._splitter.feed(data):
-                self._receiver.received(frame)
+            for value in self._splitter.feed(data):
+                received(value)
         except NotJson as error:
             self._reason = f"the L1 node's socket does not speak JSON-RPC: {error}"
             self.close()
 
     def pause_writing(self) -> None:
-        self._writable.clear()
+        self._outbox.pause()
 
     def resume_writing(self) -> None:
-        self._writable.set()
+        self._outbox.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._writable.set()
+        self._outbox.close()
+        self._splitter.close()
         self._receiver.ended(self._reason)
 
     @property
     def closed(self) -> bool:
         return self._transport is None or self._transport.is_closing()
 
-    async def send(self, frame: bytes) -> None:
-        await self._writable.wait()
+    @property
+    def paused(self) -> bool:
+        return self._outbox.paused
+
+    @property
+    def in_large(self) -> bool:
+        return self._splitter.in_large
+
+    def send(self, frame: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
             raise Broken(self._reason, repeatable=True)
-        self._transport.write(frame + b"\n")
+        self._outbox.put(frame + b"\n")
+
+    async def room(self) -> None:
+        await self._outbox.room()
 
     def close(self) -> None:
         if self._transport is not None:

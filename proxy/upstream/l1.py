@@ -1,16 +1,16 @@
 """The L1 chain as the rest of the proxy sees it: all nodes of the config as one.
 
 Last step of every passed-through request (`forward`) and the way the proxy's own parts ask the chain (`call`). The first node that works
-is asked, in the order of the config; a request that has left is repeated once at most at the same node, or asked of the next one, and
-only if it is a read (`repeatable`). No answer is 4900 in one sentence; the node's own errors pass untouched. Chain id and genesis are pinned (`identity`): a node of another
-chain is never asked anything else.
+and does not lag is asked, in the order of the config, over a connection that stands: no task and no timer of its own for a request, for this is
+the hot path. All else goes through `failover`. No answer is 4900 in one sentence; the node's own errors pass untouched. Chain id and genesis
+are pinned (`identity`): a node of another chain is never asked anything else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,13 @@ from typing import Any
 import msgspec
 
 from middleware.errors import Disconnected
-from middleware.waist import NodeReply, Request
+from middleware.waist import LargeReply, NodeReply, Request
 from proxy.upstream.addresses import parse
+from proxy.upstream.arrival import Keeping
 from proxy.upstream.block_tracker import BlockTracker
-from proxy.upstream.failures import Broken, NodeFailure, Unreachable, WrongChain
+from proxy.upstream.exchange import Deadlines
+from proxy.upstream.failover import Failover, Nobody, refuses, unknown
+from proxy.upstream.failures import Late, NodeFailure, Overloaded, Unreachable, WrongChain
 from proxy.upstream.following import POLL_DEV, POLL_FAR, POLL_NEAR, Following
 from proxy.upstream.identity import ChainIdentity, read_pin, write_pin
 from proxy.upstream.line import Line
@@ -32,12 +35,15 @@ from proxy.upstream.subscriptions import Deliver, Unsubscribe
 log = logging.getLogger("l2proxy.upstream")
 
 _PROBE = Request("eth_chainId", b"[]", b"1")
+# Seconds a node may take to tell its newest block when several are compared.
+_LOOK_SECONDS = 5
 
 
 class L1:
     """The L1 chain. `urls`: http(s)://, ws(s)://, socket paths (not "dev"); `pin`: chain.json, None for one that pins nothing.
 
-    `call_seconds` and `response_limit` (bytes) are [limits] upstream_call and response; `notice` tells the owner in one line.
+    `call_seconds` and `response_limit` (bytes) are [limits] upstream_call and response; large answers wait in unlinked files under
+    `folder` (None: where the system keeps such); `notice` tells the owner in one line.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class L1:
         pin: Path | None = None,
         call_seconds: float = 30,
         response_limit: int = 256 * 1024 * 1024,
+        folder: Path | None = None,
         notice: Callable[[str], None] = log.warning,
     ) -> None:
         self._call_seconds = call_seconds
@@ -54,7 +61,12 @@ class L1:
         self._notice = notice
         self._identity: ChainIdentity | None = None
         self._lost: type[NodeFailure] | None = None  # what the owner was told last
-        self.nodes = [Node(parse(url), response_limit, self._admit) for url in urls]
+        self._deadlines = Deadlines(call_seconds)
+        self._first: Node | None = None  # the one to be asked, while it is a good one
+        self._look_at = 0.0
+        keeping = Keeping(response_limit, folder)
+        self.nodes = [Node(parse(url), keeping, self._admit, self._choose) for url in urls]
+        self._choose()
         self._following = Following(self._line, self.call, self._confirm, self._revive, self._poll_seconds)
         self.blocks: BlockTracker = self._following.blocks
 
@@ -85,6 +97,7 @@ class L1:
     async def close(self) -> None:
         """Stop following the chain and end every connection."""
         await self._following.stop()
+        self._deadlines.close()
         await asyncio.gather(*(node.close() for node in self.nodes))
 
     @property
@@ -121,21 +134,40 @@ class L1:
         troubles = [node.trouble for node in self.nodes]
         return None if any(trouble is None for trouble in troubles) else "; ".join(filter(None, troubles))
 
-    async def forward(self, request: Request) -> NodeReply:
+    async def forward(self, request: Request) -> NodeReply | LargeReply:
         """Return the node's answer to `request`, byte for byte, with the caller's id. Raise `Disconnected` (4900)."""
-        asked: list[Node] = []
+        node = self._first
+        exchange = node.post(request) if node is not None else None
+        if node is None or exchange is None:
+            return self._done(
+                request, await self._seek(request, Failover(request, self._in_order()), self._call_seconds)
+            )
+        figures = node.figures
+        figures.requests += 1
+        figures.in_flight += 1
+        started = time.monotonic()
+        self._deadlines.add(exchange)
         try:
-            async with asyncio.timeout(self._call_seconds):
-                body = await self._exchange(request, asked)
-        except TimeoutError as error:
-            asked[-1].hangs()
-            raise Disconnected(
-                f"the L1 node did not answer {request.method} within {self._call_seconds:g} s{_unknown(request.method)}"
-            ) from error
-        self._found()
-        if not may_repeat(request.method):
-            self.blocks.poke()  # it may have made a block
-        return NodeReply(body)
+            body = await exchange.answer
+        except NodeFailure as failure:
+            self._deadlines.remove(exchange)
+            node.failed(failure)
+            body = await self._elsewhere(request, node, failure, started)
+        except asyncio.CancelledError:
+            exchange.leave()  # stays under its deadline: what it left at the node ends with it
+            raise
+        except BaseException:
+            self._deadlines.remove(exchange)
+            raise
+        else:
+            self._deadlines.remove(exchange)
+            node.answered(time.monotonic() - started)
+            if len(self.nodes) > 1 and refuses(body):
+                too_many = Overloaded("it refuses requests for being too many", body)
+                body = await self._elsewhere(request, node, too_many, started)
+        finally:
+            figures.in_flight -= 1
+        return self._done(request, body)
 
     async def call(self, method: str, *params: Any) -> Any:
         """Return the decoded result of `method`. Raise the node's error as `RpcError`, or `Disconnected`."""
@@ -152,36 +184,52 @@ class L1:
         except TimeoutError as error:
             raise Disconnected(f"the L1 node did not answer eth_subscribe within {self._call_seconds:g} s") from error
 
-    async def _exchange(self, request: Request, asked: list[Node]) -> bytes:
-        """Return the first usable answer; `asked` grows by each node that is tried."""
-        reasons: list[NodeFailure] = []
-        candidates = deque(self._in_order())
-        repeated, alone = False, False
-        while candidates:
-            node = candidates.popleft()
-            asked.append(node)
-            try:
-                return await node.exchange(request, alone=alone)
-            except (Unreachable, WrongChain) as reason:
-                reasons.append(reason)
-            except Broken as broken:
-                if not may_repeat(request.method):
-                    raise Disconnected(f"{broken}{_unknown(request.method)}") from broken
-                reasons.append(broken)
-                if broken.repeatable and not repeated:
-                    repeated, alone = True, broken.alone
-                    candidates.appendleft(node)
-        raise self._nobody(reasons)
+    def _done(self, request: Request, body: bytes | LargeReply) -> NodeReply | LargeReply:
+        if self._lost is not None:
+            self._found()
+        if not may_repeat(request.method):
+            self.blocks.poke()  # it may have made a block
+        return NodeReply(body) if isinstance(body, bytes) else body
+
+    async def _elsewhere(
+        self, request: Request, node: Node, failure: NodeFailure, started: float
+    ) -> bytes | LargeReply:
+        """Take a request on where it failed first."""
+        if isinstance(failure, Late):
+            raise self._late(request) from failure
+        seconds = self._call_seconds - (time.monotonic() - started)
+        failover = Failover(request, [other for other in self._in_order() if other is not node])
+        failover.met(node, failure)
+        return await self._seek(request, failover, seconds)
+
+    async def _seek(self, request: Request, failover: Failover, seconds: float) -> bytes | LargeReply:
+        try:
+            async with asyncio.timeout(seconds):
+                return await failover.answer()
+        except TimeoutError as error:
+            if isinstance(failover.last, Node):
+                failover.last.failed(Late("it did not answer in time"))
+            raise self._late(request) from error
+        except Nobody as nobody:
+            raise self._nobody(nobody) from nobody
+
+    def _late(self, request: Request) -> Disconnected:
+        seconds = f"{self._call_seconds:g} s"
+        return Disconnected(f"the L1 node did not answer {request.method} within {seconds}{unknown(request.method)}")
 
     async def _line(self) -> Line | None:
         """Return the shared socket of the first node that can be asked; None when that speaks HTTP. Raise `Disconnected`."""
-        reasons: list[NodeFailure] = []
+        failover = Failover(_PROBE, ())
         for node in self._in_order():
             try:
                 return await node.line()
-            except (Unreachable, WrongChain) as reason:
-                reasons.append(reason)
-        raise self._nobody(reasons)
+            except (Unreachable, WrongChain) as failure:
+                failover.met(node, failure)
+        try:
+            await failover.answer()
+        except Nobody as nobody:
+            raise self._nobody(nobody) from nobody
+        return None
 
     async def _confirm(self) -> None:
         """Make sure that a chain which changed deeply is ours still. Raise `Disconnected` when it is not."""
@@ -191,9 +239,16 @@ class L1:
         await self.forward(_PROBE)
 
     async def _revive(self) -> None:
-        for node in self.nodes:
-            if node.trouble is not None and not node.resting:
-                await node.try_again()
+        """Try nodes that failed, and compare how far the others are, where there are several."""
+        await asyncio.gather(*(node.try_again() for node in self.nodes))
+        now = asyncio.get_running_loop().time()
+        if len(self.nodes) > 1 and now >= self._look_at:
+            self._look_at = now + self._poll_seconds()
+            good = [node for node in self.nodes if node.trouble is None]
+            await asyncio.gather(*(node.look(_LOOK_SECONDS) for node in good))
+            heads = [node.figures.head for node in good if node.trouble is None and node.figures.head is not None]
+            for node in self.nodes:
+                node.compared(max(heads, default=0))
 
     def _poll_seconds(self) -> float:
         if self._identity is not None and self.is_dev:
@@ -201,14 +256,19 @@ class L1:
         return POLL_NEAR if all(node.address.local for node in self.nodes) else POLL_FAR
 
     def _in_order(self) -> list[Node]:
-        """Return the nodes as they should be asked: those that work first, each group in the order of the config."""
-        return sorted(self.nodes, key=lambda node: node.resting or node.trouble is not None)
+        """Return the nodes as they should be asked: good ones first, each group in the order of the config."""
+        return sorted(self.nodes, key=lambda node: node.rank)
 
-    def _nobody(self, reasons: list[NodeFailure]) -> Disconnected:
-        if not reasons:
+    def _choose(self) -> None:
+        """Find the node that requests go to without looking further, whenever one has changed."""
+        nodes = getattr(self, "nodes", [])
+        self._first = next((node for node in nodes if node.rank == 0), None)
+
+    def _nobody(self, nobody: Nobody) -> Disconnected:
+        if not nobody.any:
             return Disconnected("no L1 node is configured; name one with --l1 or under [l1] urls")
-        wrong = [reason for reason in reasons if isinstance(reason, WrongChain)]
-        message = str(wrong[0]) if wrong else f"no L1 node can be asked: {'; '.join(dict.fromkeys(map(str, reasons)))}"
+        wrong = nobody.wrong_chain
+        message = wrong or f"no L1 node can be asked: {nobody}"
         if self._identity is not None and (self._lost is None or (wrong and self._lost is not WrongChain)):
             self._lost = WrongChain if wrong else Unreachable
             self._notice(f"l2proxy: {message}")
@@ -232,13 +292,5 @@ class L1:
         return working[0] if working else self.identity
 
     def _found(self) -> None:
-        if self._lost is not None:
-            self._lost = None
-            self._notice("l2proxy: the L1 node answers again")
-
-
-def _unknown(method: str) -> str:
-    """Return what an asker must know when a request was sent and not answered."""
-    return (
-        "" if may_repeat(method) else "; it was sent, so whether it took effect is unknown: look before sending again"
-    )
+        self._lost = None
+        self._notice("l2proxy: the L1 node answers again")

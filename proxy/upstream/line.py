@@ -7,16 +7,18 @@ are bound to their receivers here and end with it. Must never let one answer rea
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 
 import msgspec
 
-from middleware.waist import Request
+from middleware.waist import LargeReply, Request
 from proxy.upstream import envelope
-from proxy.upstream.failures import Broken, Unreachable
-from proxy.upstream.frames import Frame, Oversize
+from proxy.upstream.arrival import Lost, Oversize
+from proxy.upstream.exchange import Exchange
+from proxy.upstream.failures import Broken, Late, Unreachable
+from proxy.upstream.frames import Frame, Value
 from proxy.upstream.node_socket import Socket, too_large
 from proxy.upstream.repeatable import may_repeat
 
@@ -24,6 +26,9 @@ log = logging.getLogger("l2proxy.upstream")
 
 # Notifications kept for subscriptions whose answer has not come yet, and subscriptions they are kept for.
 _ORPHANS = 64
+_TAIL = 200
+# Requests given up whose answers may still come, as far as they are remembered.
+_OWED = 1024
 
 Deliver = Callable[[bytes], None]
 
@@ -37,76 +42,137 @@ class _Subscribed(msgspec.Struct):
     result: str
 
 
-class Pending:
+class Pending(Exchange):
     """One request on the shared socket."""
 
-    __slots__ = ("answer", "deliver", "raw_id", "repeatable")
+    __slots__ = ("deliver", "heard", "line", "method", "number", "raw_id")
 
-    def __init__(self, raw_id: bytes, deliver: Deliver | None, *, repeatable: bool) -> None:
+    def __init__(self, line: Line, number: bytes, method: str, raw_id: bytes, deliver: Deliver | None) -> None:
+        super().__init__(line.loop.create_future())
+        self.line = line
+        self.number = number
+        self.method = method
         self.raw_id = raw_id
-        self.repeatable = repeatable
         self.deliver = deliver
-        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.heard = line.heard
+
+    def expire(self) -> None:
+        """Give the request up; its number stays owed, so that its answer meets nobody."""
+        self.line.gave_up(self)
+        self.fail(Late("it did not answer in time"))
+
+    def leave(self) -> None:
+        """Let the answer come and be dropped."""
 
 
 class Line:
-    """One shared socket and what is in flight on it. Born before its socket, dead with it."""
+    """One shared socket and what is in flight on it. Born before its socket, dead with it.
 
-    def __init__(self) -> None:
+    `numbers` never repeat at one node; `unusable` hears, perhaps more than once, that it takes no request any more.
+    """
+
+    def __init__(self, numbers: Iterator[int], unusable: Callable[[Line], None]) -> None:
         self.socket: Socket | None = None
         self.over = asyncio.Event()
-        self._numbers = itertools.count(1)
-        self._pending: dict[bytes, Pending] = {}
+        self.loop = asyncio.get_running_loop()
+        self.heard = 0  # values that have come
+        self.pending: dict[bytes, Pending] = {}
+        self._numbers = numbers
+        self._unusable = unusable
+        self._owed: dict[bytes, None] = {}
         self._subscriptions: dict[str, Deliver] = {}
         self._orphans: dict[str, list[bytes]] = {}
         self._flooded = False
+        self._retired = False
+        self._large: Pending | None = None  # whose large answer is on its way in
 
     @property
     def usable(self) -> bool:
         """Tell whether a request may be sent."""
-        return self.socket is not None and not self.socket.closed and not self.over.is_set()
+        return self.socket is not None and not self._retired and not self.socket.closed and not self.over.is_set()
 
-    async def ask(self, request: Request, raw_id: bytes, deliver: Deliver | None = None) -> bytes:
+    def post(self, request: Request, raw_id: bytes, deliver: Deliver | None = None) -> Pending:
+        """Send `request` under a number; its answer comes under `raw_id`. Raise `Broken` when the connection has ended."""
+        if self.socket is None:
+            raise Unreachable("the connection to the L1 node has ended")
+        number = b"%d" % next(self._numbers)
+        self.socket.send(envelope.write(request, number))
+        pending = self.pending[number] = Pending(self, number, request.method, raw_id, deliver)
+        return pending
+
+    async def exchange(self, request: Request, raw_id: bytes, deliver: Deliver | None = None) -> bytes | LargeReply:
         """Send `request` under a number and return the answer under `raw_id`.
 
         With `deliver` the answer's result is taken as a subscription's id and bound before anything else of the socket is read.
         """
         if self.socket is None or self.over.is_set():
             raise Unreachable("the connection to the L1 node has ended")
-        number = b"%d" % next(self._numbers)
-        pending = self._pending[number] = Pending(raw_id, deliver, repeatable=may_repeat(request.method))
+        if self.socket.paused:
+            await self.socket.room()
+        pending = self.post(request, raw_id, deliver)
         try:
-            await self.socket.send(envelope.write(request, number))
             return await pending.answer
         finally:
-            self._pending.pop(number, None)
+            if self.pending.pop(pending.number, None) is not None:
+                self._owe(pending.number)
+
+    async def ask(self, request: Request, raw_id: bytes, deliver: Deliver | None = None) -> bytes:
+        """Return the answer to a question of the proxy's own, in memory; see `exchange`."""
+        body = await self.exchange(request, raw_id, deliver)
+        return body.read().body if isinstance(body, LargeReply) else body
 
     def unbind(self, subscription: str) -> None:
         """Deliver nothing of `subscription` any more."""
         self._subscriptions.pop(subscription, None)
 
-    def received(self, frame: Frame | Oversize) -> None:
+    def gave_up(self, pending: Pending) -> None:
+        """Forget a request; a socket on which nothing has come since it was sent takes no more, and ends with its last request."""
+        if self.pending.pop(pending.number, None) is not None:
+            self._owe(pending.number)
+        if self.heard == pending.heard:
+            self._retired = True
+            self._unusable(self)
+        if self._retired and not self.pending and self.socket is not None:
+            self.socket.close()
+
+    def received(self, value: Value) -> None:
         """Route one value: an answer to its asker, a notification to its receiver."""
-        if isinstance(frame, Oversize):
-            self._too_large(frame)
-        elif frame.incoming.method is not msgspec.UNSET:
-            self._notified(frame)
+        self.heard += 1
+        if isinstance(value, Frame):
+            if value.incoming.method is msgspec.UNSET:
+                self._answered(value)
+            else:
+                self._notified(value)
+        elif isinstance(value, LargeReply):
+            self._answered_at_length(value)
         else:
-            self._answered(frame)
+            self._lost(value)
+
+    def begins(self, first: bytes) -> bytes | None:
+        """Put the asker's id into the first bytes of a large answer; None where nobody wants it any more."""
+        self._large = None
+        number = envelope.number_at_head(first[:_TAIL])
+        if number is None:
+            return first  # it may stand at the end
+        pending = self.pending.get(number)
+        if pending is None or pending.answer.done():
+            return None
+        self._large = pending
+        return envelope.put_back(first, pending.raw_id)
 
     def ended(self, reason: str) -> None:
         """Tell all that wait that no answer will come."""
         self.over.set()
-        pending, self._pending = self._pending, {}
+        self._unusable(self)
+        pending, self.pending = self.pending, {}
         self._subscriptions.clear()
         for one in pending.values():
-            if not one.answer.done():
-                one.answer.set_exception(Broken(reason, repeatable=True, alone=self._flooded))
+            one.fail(Broken(reason, repeatable=True, alone=self._flooded))
 
     def _answered(self, frame: Frame) -> None:
         raw = frame.incoming.id
         number = b"null" if raw is msgspec.UNSET else bytes(raw)
-        pending = self._pending.get(number)
+        pending = self.pending.pop(number, None)
         if pending is None:
             self._unnumbered(frame, number)
             return
@@ -115,24 +181,77 @@ class Line:
         try:
             body = envelope.put_back(frame.body, pending.raw_id)
         except ValueError as error:
-            pending.answer.set_exception(Broken(f"the L1 node's answer is unusable: {error}", repeatable=False))
+            pending.fail(Broken(f"the L1 node's answer is unusable: {error}", repeatable=False))
             return
         if pending.deliver is not None:
             self._bind(body, pending.deliver)
         pending.answer.set_result(body)
 
+    def _answered_at_length(self, reply: LargeReply) -> None:
+        pending, self._large = self._large, None
+        if pending is None:
+            pending, reply = self._placed_at_end(reply)
+        if pending is None:
+            reply.close()
+        else:
+            self.pending.pop(pending.number, None)
+            pending.settle(reply)
+
+    def _placed_at_end(self, reply: LargeReply) -> tuple[Pending | None, LargeReply]:
+        """Put the asker's id into the end of a large answer; where it stands elsewhere nobody can be told to be its asker."""
+        descriptor = reply.file.fileno()
+        start = max(0, reply.length - _TAIL)
+        tail = os.pread(descriptor, _TAIL, start)
+        span = envelope.number_at_end(tail)
+        if span is None:
+            self._cannot_tell()
+            return None, reply
+        pending = self.pending.get(tail[span[0] : span[1]])
+        if pending is None:
+            return None, reply
+        end = pending.raw_id + tail[span[1] :]
+        os.ftruncate(descriptor, start + span[0])
+        os.pwrite(descriptor, end, start + span[0])
+        return pending, LargeReply(reply.file, start + span[0] + len(end))
+
+    def _lost(self, value: Oversize | Lost) -> None:
+        self._large = None
+        number = envelope.number_at_head(value.head)
+        if number is None:
+            self._cannot_tell()
+        elif pending := self.pending.pop(number, None):
+            if isinstance(value, Oversize):
+                pending.fail(too_large())
+            else:
+                pending.fail(Broken(f"the L1 node's answer is unusable: {value.trouble}", repeatable=False))
+
+    def _cannot_tell(self) -> None:
+        """End the socket: an answer came that cannot be told to be anyone's, and whoever it was for would wait for ever."""
+        if self.socket is not None:
+            self._flooded = True
+            self.socket.close()
+
     def _unnumbered(self, frame: Frame, number: bytes) -> None:
         """Take an answer with id null: nobody can tell whose it is, unless one alone waits; reads are asked again one by one."""
         if number != b"null":
-            return  # late: its asker has gone
-        waiting = [pending for pending in self._pending.values() if not pending.answer.done()]
-        if len(waiting) == 1:
-            waiting[0].answer.set_result(frame.body)
+            self._owed.pop(number, None)  # late: its asker has gone
             return
-        for pending in waiting:
-            if pending.repeatable:
+        if len(self.pending) == 1 and not self._owed:
+            (alone,) = self.pending.values()
+            self.pending.clear()
+            alone.settle(frame.body)
+            return
+        for pending in list(self.pending.values()):
+            if may_repeat(pending.method):
                 failure = Broken("the L1 node did not say which request it answered", repeatable=True, alone=True)
-                pending.answer.set_exception(failure)
+                pending.fail(failure)
+                del self.pending[pending.number]
+                self._owe(pending.number)
+
+    def _owe(self, number: bytes) -> None:
+        self._owed[number] = None
+        if len(self._owed) > _OWED:
+            del self._owed[next(iter(self._owed))]
 
     def _bind(self, body: bytes, deliver: Deliver) -> None:
         subscription = _subscription_in(body)
@@ -151,22 +270,13 @@ class Line:
             return
         if deliver := self._subscriptions.get(push.subscription):
             deliver(bytes(push.result))
-        elif any(pending.deliver for pending in self._pending.values()):
+        elif any(pending.deliver for pending in self.pending.values()):
             # Its answer may still be on the way; a node need not send that first.
             waiting = self._orphans.setdefault(push.subscription, [])
             if len(waiting) < _ORPHANS and len(self._orphans) <= _ORPHANS:
                 waiting.append(bytes(push.result))
         else:
             self._orphans.clear()
-
-    def _too_large(self, frame: Oversize) -> None:
-        number = envelope.number_at_head(frame.head)
-        if number is not None and (pending := self._pending.get(number)):
-            if not pending.answer.done():
-                pending.answer.set_exception(too_large())
-        elif number is None and self.socket is not None:
-            self._flooded = True
-            self.socket.close()
 
 
 def _subscription_in(body: bytes) -> str | None:

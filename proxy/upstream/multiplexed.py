@@ -1,63 +1,96 @@
-"""A node over sockets: one shared by all requests that can be numbered, a few for those that travel alone.
+"""A node over sockets: a few shared by all requests that can be numbered, others for those that travel alone or take long.
 
 Stands between `Node` and the sockets (`ipc`, `ws`): opens them when they are needed, verifies each before its first use, and chooses
-which a request takes.
+which a request takes: of the shared ones the one with the fewest answers due.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 
-from middleware.waist import Request
+from middleware.waist import LargeReply, Request
 from proxy.upstream import envelope
+from proxy.upstream.exchange import Exchange
+from proxy.upstream.failures import Broken
+from proxy.upstream.figures import NodeFigures
 from proxy.upstream.line import Line
 from proxy.upstream.node_socket import Ask, Open
 from proxy.upstream.solitary import Solitary
+from proxy.upstream.traits import traits
 
-# Requests that travel alone: connections open at once, and how many idle ones are kept.
+log = logging.getLogger("l2proxy.upstream")
+
+# Shared sockets at most, and how many answers must be due on each before there is one more.
+_LINES = 2
+_BUSY = 8
+_AGAIN_SECONDS = 5.0
+# Requests that travel alone, and long ones: connections open at once, and how many idle ones are kept.
 _ALONE_OPEN = 8
-_ALONE_IDLE = 2
+_LONG_OPEN = 16
+_IDLE = 4
 
 
 class Multiplexed:
-    """A node over sockets: one shared by all who can be numbered, a few for those who travel alone.
-
-    `verify` is handed a way to ask on each new socket before anything else may use it; what it raises closes the socket.
+    """A node over sockets. `verify` is handed a way to ask on each new socket before anything else may use it; what it raises
+    closes the socket.
     """
 
-    def __init__(self, open_socket: Open, verify: Callable[[Ask], Awaitable[None]]) -> None:
+    def __init__(self, open_socket: Open, verify: Callable[[Ask], Awaitable[None]], figures: NodeFigures) -> None:
         self._open_socket = open_socket
         self._verify = verify
-        self._line: Line | None = None
-        self._opening = asyncio.Lock()
+        self._figures = figures
+        self._numbers = itertools.count(1)
+        self._lines: list[Line] = []
+        self._lost = 0  # shared sockets that ended and were not replaced yet
+        self._opening: asyncio.Task[Line] | None = None
+        self._not_before = float("-inf")
         self._alone = asyncio.Semaphore(_ALONE_OPEN)
+        self._long = asyncio.Semaphore(_LONG_OPEN)
         self._idle: list[Solitary] = []
 
-    async def exchange(self, request: Request, *, alone: bool = False) -> bytes:
+    def post(self, request: Request) -> Exchange | None:
+        """Send `request` at once and return what awaits its answer; None where that takes a connection or a place first."""
+        lines = self._lines
+        if not lines or traits(request.method).long or envelope.travels_alone(request):
+            return None
+        line = lines[0]
+        if len(lines) > 1:
+            line = min(lines, key=_due)
+        elif len(line.pending) >= _BUSY:
+            self._grow()
+        if not line.usable or line.socket.paused:  # type: ignore[union-attr]
+            return None
+        try:
+            return line.post(request, b"null" if request.id is None else request.id)
+        except Broken:
+            return None
+
+    async def exchange(self, request: Request, *, alone: bool = False) -> bytes | LargeReply:
         """Return the node's answer to `request` with the caller's id. Raise `Unreachable`, `WrongChain` or `Broken`.
 
         `alone`: on a connection of its own, whatever the request looks like.
         """
         raw_id = b"null" if request.id is None else request.id
-        if alone or envelope.travels_alone(request):
-            async with self._alone, self._solitary() as solitary:
+        long = traits(request.method).long
+        if alone or long or envelope.travels_alone(request):
+            async with self._long if long else self._alone, self._solitary() as solitary:
                 return await solitary.ask(envelope.write(request, raw_id))
         line = await self.line()
-        return await line.ask(request, raw_id)
+        return await line.exchange(request, raw_id)
 
     async def line(self) -> Line:
-        """Return the shared socket, opened and verified if need be."""
-        if self._line is not None and self._line.usable:
-            return self._line
-        async with self._opening:
-            if self._line is None or not self._line.usable:
-                self._line = await self._new_line()
-            return self._line
+        """Return the first shared socket, opened and verified if need be."""
+        while not (usable := [line for line in self._lines if line.usable]):
+            await asyncio.shield(self._open())
+        return usable[0]
 
     async def ask(self, method: str, params: list[Any]) -> bytes:
         """Return the raw answer to a question of the proxy's own, asked over the shared socket."""
@@ -66,14 +99,36 @@ class Multiplexed:
 
     async def close(self) -> None:
         """Close every socket; what waits hears that the connection ended."""
-        if self._line is not None and self._line.socket is not None:
-            self._line.socket.close()
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+        for line in list(self._lines):
+            if line.socket is not None:
+                line.socket.close()
         while self._idle:
             if (socket := self._idle.pop().socket) is not None:
                 socket.close()
 
+    def _grow(self) -> None:
+        """Open one more shared socket for those who come later; where that fails the present ones do."""
+        if len(self._lines) < _LINES and self._opening is None and time.monotonic() >= self._not_before:
+            self._not_before = time.monotonic() + _AGAIN_SECONDS
+            self._open()
+
+    def _open(self) -> asyncio.Task[Line]:
+        """Open a shared socket, once for all who want it."""
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._new_line())
+            self._opening.add_done_callback(self._opened)
+        return self._opening
+
+    def _opened(self, task: asyncio.Task[Line]) -> None:
+        self._opening = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.debug("no shared socket to the L1 node: %s", error)
+
     async def _new_line(self) -> Line:
-        line = Line()
+        line = Line(self._numbers, self._ended)
         line.socket = await self._open_socket(line)
 
         async def ask(method: str, params: list[Any]) -> bytes:
@@ -84,13 +139,23 @@ class Multiplexed:
         except BaseException:
             line.socket.close()
             raise
+        if line.usable:
+            self._lines.append(line)
+            if self._lost:
+                self._lost -= 1
+                self._figures.reconnects += 1
         return line
+
+    def _ended(self, line: Line) -> None:
+        if line in self._lines:
+            self._lines.remove(line)
+            self._lost += 1
 
     @asynccontextmanager
     async def _solitary(self) -> AsyncIterator[Solitary]:
         solitary = await self._fresh_or_idle()
         yield solitary
-        if not solitary.over and len(self._idle) < _ALONE_IDLE:
+        if not solitary.over and len(self._idle) < _IDLE:
             self._idle.append(solitary)
         elif solitary.socket is not None:
             solitary.socket.close()
@@ -103,7 +168,7 @@ class Multiplexed:
         solitary = Solitary()
         solitary.socket = await self._open_socket(solitary)
 
-        async def ask(method: str, params: list[Any]) -> bytes:
+        async def ask(method: str, params: list[Any]) -> bytes | LargeReply:
             return await solitary.ask(envelope.write(Request(method, msgspec.json.encode(params)), b"1"))
 
         try:
@@ -112,3 +177,10 @@ class Multiplexed:
             solitary.socket.close()
             raise
         return solitary
+
+
+def _due(line: Line) -> int:
+    """Return how many answers are due on `line`; one that others block, or that takes nothing, counts as very many."""
+    socket = line.socket
+    blocked = socket is None or not line.usable or socket.paused or socket.in_large
+    return len(line.pending) + (1_000_000 if blocked else 0)

@@ -1,6 +1,6 @@
 """One L1 node: how it is spoken to, whether it may be asked now, and which chain it was last seen to serve.
 
-Stands between `L1`, which knows all nodes, and a transport. A node that could not be asked rests for a while (back-off) and is refused
+Stands between `L1`, which knows all nodes, and a transport. A node that could not be asked rests for a while (`breaker`) and is refused
 until then without being touched. Every new connection is verified before use; `admit` decides whether the chain is ours.
 """
 
@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import aiohttp
-
-from middleware.waist import Request
+from middleware.errors import RpcError
+from middleware.waist import LargeReply, NodeReply, Request
 from proxy.upstream import ipc, ws
 from proxy.upstream.addresses import Address, Kind
-from proxy.upstream.failures import Broken, NodeFailure, Unreachable, WrongChain
+from proxy.upstream.arrival import Keeping
+from proxy.upstream.breaker import Breaker
+from proxy.upstream.endpoint import endpoint
+from proxy.upstream.exchange import Exchange
+from proxy.upstream.failures import Broken, Late, NodeFailure, Overloaded, Unreachable, WrongChain
 from proxy.upstream.figures import NodeFigures
 from proxy.upstream.http import Http
 from proxy.upstream.identity import ChainIdentity, read_identity
@@ -29,12 +32,18 @@ log = logging.getLogger("l2proxy.upstream")
 
 _VERIFY_SECONDS = 10
 _PROBE = Request("eth_chainId", b"[]", b"1")
+_LOOK = Request("eth_blockNumber", b"[]", b"1")
+# A node more blocks behind the best one than this is not asked while another is good.
+_LAG = 3
 
 
 class Transport(Protocol):
     """A way to one node."""
 
-    async def exchange(self, request: Request, *, alone: bool = False) -> bytes:
+    def post(self, request: Request) -> Exchange | None:
+        """Send `request` at once, if that can be done, and return what awaits its answer."""
+
+    async def exchange(self, request: Request, *, alone: bool = False) -> bytes | LargeReply:
         """Return the node's answer with the caller's id."""
 
     async def ask(self, method: str, params: list[Any]) -> bytes:
@@ -45,93 +54,151 @@ class Transport(Protocol):
 
 
 class Node:
-    """One node of the config. `admit(identity)` raises `WrongChain`; `limit` is the largest answer in bytes."""
+    """One node of the config. `admit(identity)` raises `WrongChain`; `changed` hears when it may be asked or no longer."""
 
-    def __init__(self, address: Address, limit: int, admit: Callable[[ChainIdentity], None]) -> None:
+    def __init__(
+        self,
+        address: Address,
+        keeping: Keeping,
+        admit: Callable[[ChainIdentity], None],
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self.address = address
         self.identity: ChainIdentity | None = None
-        self.trouble: str | None = None
         self.figures = NodeFigures()
+        self.lagging = False
         self._admit = admit
-        self._session: aiohttp.ClientSession | None = None
-        self._first_pause, self._longest_pause = (0.05, 1.0) if address.local else (0.5, 15.0)
-        self._pause = self._first_pause
-        self._rests_until = float("-inf")
-        self._wrong_chain = False
-        self._transport = self._make_transport(limit)
+        self._changed = changed
+        self._trouble: str | None = None
+        self._breaker = Breaker(0.05, 1.0) if address.local else Breaker(0.5, 15.0)
+        self._failure: NodeFailure = Unreachable("it did not answer")  # of which it rests
+        self._probing: asyncio.Task[None] | None = None
+        self._transport = self._make_transport(keeping)
+        self.post = self._transport.post
 
-    async def exchange(self, request: Request, *, alone: bool = False) -> bytes:
-        """Return the node's answer to `request`. Raise `Unreachable`, `WrongChain` or `Broken`; a cause is kept in `trouble`."""
-        self._refuse_while_resting()
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with it, its name first; None while nothing is known to be."""
+        return self._trouble
+
+    @trouble.setter
+    def trouble(self, trouble: str | None) -> None:
+        self._trouble = trouble
+        self._changed()
+
+    @property
+    def resting(self) -> bool:
+        """Tell whether the node failed lately and is not asked now."""
+        return self._breaker.resting
+
+    @property
+    def rank(self) -> int:
+        """How gladly it is asked: 0 for a good one, then one that lags, one in trouble, one that must not be asked."""
+        if self._trouble is None:
+            return int(self.lagging)
+        return 3 if self._breaker.refuses else 2
+
+    async def exchange(self, request: Request, *, alone: bool = False) -> bytes | LargeReply:
+        """Return the node's answer to `request`. Raise a `NodeFailure`; its cause is kept in `trouble`."""
+        await self._let_in()
+        figures = self.figures
+        figures.requests += 1
+        figures.in_flight += 1
+        started = time.monotonic()
         try:
             body = await self._transport.exchange(request, alone=alone)
-        except (Unreachable, WrongChain) as failure:
-            raise self._rest(failure) from failure
-        except Broken as broken:
-            self.trouble = str(broken)
+        except NodeFailure as failure:
+            self.failed(failure)
             raise
-        self._works()
+        finally:
+            figures.in_flight -= 1
+        self.answered(time.monotonic() - started)
         return body
 
-    def hangs(self) -> None:
-        """Learn that a request was given up: others are preferred until it answers again."""
-        self.trouble = f"{self.address.shown}: it did not answer in time"
+    def answered(self, seconds: float) -> None:
+        """Learn that a caller's request was answered after `seconds`."""
+        self.figures.answered(seconds)
+        if self._trouble is not None or self._breaker.is_open:
+            self._breaker.answered()
+            self._works()
+
+    def failed(self, failure: NodeFailure) -> None:
+        """Learn that a request failed: others are preferred until it answers again."""
+        self.figures.failed(str(failure))
+        if isinstance(failure, Unreachable | WrongChain):
+            self._breaker.trip(hard=True)
+        else:
+            self._breaker.strike(self.figures.error_rate, late=isinstance(failure, Late))
+        self._blame(failure)
 
     async def line(self) -> Line | None:
         """Return the shared socket, for a subscription; None over HTTP. Raise `Unreachable` or `WrongChain`."""
         if not isinstance(self._transport, Multiplexed):
             return None
-        self._refuse_while_resting()
+        await self._let_in()
         try:
             return await self._transport.line()
         except (Unreachable, WrongChain) as failure:
-            raise self._rest(failure) from failure
+            self.failed(failure)
+            raise
 
     async def try_again(self) -> None:
-        """Ask a node that failed for what costs nothing; it works again, or rests longer."""
+        """Ask a node that failed for what costs nothing, unless it rests; it works again, or rests longer."""
+        if self._trouble is None or self.resting:
+            return
         try:
-            async with asyncio.timeout(_VERIFY_SECONDS):
-                await self.exchange(_PROBE)
-        except (NodeFailure, TimeoutError) as failure:
+            await self._probe()
+        except NodeFailure as failure:
             log.debug("%s does not work yet: %s", self.address.shown, failure)
+
+    async def look(self, seconds: float) -> None:
+        """Learn its newest block, for comparison with others; one that does not tell in `seconds` is in trouble."""
+        try:
+            async with asyncio.timeout(seconds):
+                body = await self._transport.exchange(_LOOK)
+            self.figures.head = int(body.result() if isinstance(body, LargeReply) else NodeReply(body).result(), 16)
+        except NodeFailure as failure:
+            self.failed(failure)
+        except TimeoutError:
+            self.failed(Late(f"it did not tell its newest block within {seconds:g} s"))
+        except (RpcError, TypeError, ValueError) as error:
+            self.failed(Broken(f"it does not tell its newest block: {type(error).__name__}", repeatable=False))
+
+    def compared(self, best: int) -> None:
+        """Learn the newest block of the best node."""
+        self.figures.head_lag = None if self.figures.head is None else max(0, best - self.figures.head)
+        lagging = (self.figures.head_lag or 0) > _LAG
+        if lagging is not self.lagging:
+            self.lagging = lagging
+            self._changed()
 
     async def confirm(self) -> None:
         """Verify a node whose chain has changed deeply; a foreign chain ends every connection to it."""
         try:
             await self._verify(self._transport.ask)
         except WrongChain as failure:
-            self._rest(failure)
+            self.failed(failure)
             await self._transport.close()
         except NodeFailure as failure:
             log.info(
                 "%s could not be verified now, and will be on its next connection: %s", self.address.shown, failure
             )
 
-    @property
-    def resting(self) -> bool:
-        """Tell whether the node failed lately and is not asked now."""
-        return time.monotonic() < self._rests_until
-
     async def close(self) -> None:
         """End every connection to the node."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
         await self._transport.close()
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
 
-    def _make_transport(self, limit: int) -> Transport:
+    def _make_transport(self, keeping: Keeping) -> Transport:
         match self.address.kind:
             case Kind.HTTP:
-                return Http(self.address.target, limit, self._verify)
+                return Http(endpoint(self.address.target), keeping, self._verify, self.figures)
             case Kind.IPC:
-                return Multiplexed(ipc.opener(self.address.target, limit), self._verify)
+                return Multiplexed(ipc.opener(self.address.target, keeping), self._verify, self.figures)
             case Kind.WS:
-                return Multiplexed(ws.opener(self._own_session, self.address.target, limit), self._verify)
-
-    def _own_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = ws.new_session()
-        return self._session
+                return Multiplexed(ws.opener(endpoint(self.address.target), keeping), self._verify, self.figures)
 
     async def _verify(self, ask: Ask) -> None:
         try:
@@ -139,25 +206,51 @@ class Node:
                 identity = await read_identity(ask, self.address)
         except TimeoutError as error:
             raise Unreachable(f"it did not say within {_VERIFY_SECONDS} s which chain it serves") from error
-        except Broken as error:
+        except (Broken, Overloaded) as error:
             raise Unreachable(f"it did not say which chain it serves: {error}") from error
         self._admit(identity)
         self.identity = identity
 
-    def _refuse_while_resting(self) -> None:
-        if self.resting:
-            failure = WrongChain if self._wrong_chain else Unreachable
-            raise failure(self.trouble or "it did not answer")
+    async def _let_in(self) -> None:
+        """Return when the node may be asked. Raise why it rests; where the pause is over, one probe decides for all who wait."""
+        if self._breaker.refuses:
+            raise type(self._failure)(str(self._failure))
+        if self._breaker.is_open:
+            await self._probe()
 
-    def _rest(self, failure: NodeFailure) -> NodeFailure:
-        """Let the node rest, longer each time, and return the failure with the node's name in it."""
-        if not self.resting:
-            self._rests_until = time.monotonic() + self._pause
-            self._pause = min(self._pause * 2, self._longest_pause)
-            self._wrong_chain = isinstance(failure, WrongChain)
-            self.trouble = f"{self.address.shown}: {failure}"
-        return type(failure)(self.trouble)
+    async def _probe(self) -> None:
+        if self._probing is None:
+            self._probing = asyncio.create_task(self._ask_for_life())
+            self._probing.add_done_callback(self._probed)
+        await asyncio.shield(self._probing)
+
+    def _probed(self, task: asyncio.Task[None]) -> None:
+        self._probing = None
+        if not task.cancelled():
+            task.exception()  # whoever waited has heard it
+
+    async def _ask_for_life(self) -> None:
+        self.figures.breaker = "half-open"
+        try:
+            async with asyncio.timeout(_VERIFY_SECONDS):
+                await self._transport.exchange(_PROBE)
+        except TimeoutError as error:
+            failure = Unreachable(f"it did not answer within {_VERIFY_SECONDS} s")
+            self.failed(failure)
+            raise failure from error
+        except NodeFailure as failure:
+            self.failed(failure)
+            if isinstance(failure, Unreachable | WrongChain):
+                raise
+            raise Unreachable(str(failure)) from failure
+        self._breaker.probed()
+        self._works()
+
+    def _blame(self, failure: NodeFailure) -> None:
+        self.figures.breaker = "open" if self._breaker.is_open else "closed"
+        self._failure = failure if isinstance(failure, Unreachable | WrongChain) else Unreachable(str(failure))
+        self.trouble = f"{self.address.shown}: {failure}"
 
     def _works(self) -> None:
+        self.figures.breaker = "closed"
         self.trouble = None
-        self._pause = self._first_pause

@@ -6,17 +6,21 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeAlias
 
 from middleware.errors import LimitExceeded
-from proxy.upstream.frames import Frame, Oversize
+from middleware.waist import LargeReply
+from proxy.upstream.frames import Value
 
-Ask: TypeAlias = Callable[[str, list[Any]], Awaitable[bytes]]
+Ask: TypeAlias = Callable[[str, list[Any]], Awaitable["bytes | LargeReply"]]
 """Ask the node behind one particular connection; returns the raw answer."""
 
 
 class Receiver(Protocol):
     """What a socket tells its owner."""
 
-    def received(self, frame: Frame | Oversize) -> None:
+    def received(self, value: Value) -> None:
         """Take one value from the node."""
+
+    def begins(self, first: bytes) -> bytes | None:
+        """Return what to keep in place of the first bytes of a large value; None when nobody wants it."""
 
     def ended(self, reason: str) -> None:
         """Learn once that the socket is closed."""
@@ -29,8 +33,19 @@ class Socket(Protocol):
     def closed(self) -> bool:
         """Tell whether nothing can be sent any more."""
 
-    async def send(self, frame: bytes) -> None:
-        """Send one value. Raise `Broken` when the connection has ended."""
+    @property
+    def paused(self) -> bool:
+        """Tell whether the node does not read what was sent to it."""
+
+    @property
+    def in_large(self) -> bool:
+        """Tell whether a large value is on its way in, which others have to wait for."""
+
+    def send(self, frame: bytes) -> None:
+        """Send one value, with all others of this turn of the loop. Raise `Broken` when the connection has ended."""
+
+    async def room(self) -> None:
+        """Return once the node reads again, or the connection has ended."""
 
     def close(self) -> None:
         """End the connection; its receiver hears of it."""

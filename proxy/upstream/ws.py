@@ -1,126 +1,185 @@
-"""The WebSocket of a node: one connection whose messages are JSON values.
+"""The WebSocket of a node: one connection whose messages are JSON values, over TCP or TLS (RFC 6455).
 
-Opened by `Multiplexed`. Fixed URL: redirects are refused, no cookies, no proxies of the environment, no header of any caller
-(security.md 8). Messages are read as bytes and not re-encoded.
+Opened by `Multiplexed` where `endpoint` says. Fixed URL: redirects are refused, no cookies, no header of any caller (security.md 8). A node that
+says nothing for a while is asked for a sign of life, and given up when it gives none: a half-open connection looks like a quiet one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable, Sequence
+import re
+from base64 import b64encode
+from hashlib import sha1
+from os import urandom
+from typing import cast
 
-import aiohttp
 import msgspec
-from yarl import URL
 
 from proxy.upstream import envelope
+from proxy.upstream.arrival import Keeping
+from proxy.upstream.endpoint import Endpoint, connect
 from proxy.upstream.failures import Broken, Unreachable
-from proxy.upstream.frames import Frame, Oversize
+from proxy.upstream.frames import Frame
 from proxy.upstream.node_socket import Open, Receiver, Socket
+from proxy.upstream.outbox import Outbox
+from proxy.upstream.ws_frames import CLOSE, PING, PONG, Control, Masking, MessageReader, NotWebSocket
 
-_TIMEOUT = aiohttp.ClientWSTimeout(ws_close=1)
-
-
-async def refuse_redirect(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Let no answer of a node send the proxy elsewhere."""
-    response = await handler(request)
-    if 300 <= response.status < 400:
-        response.close()
-        raise Unreachable(f"it redirects elsewhere (HTTP {response.status}); give its final URL")
-    return response
+_SECRET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
+_SILENCE_SECONDS = 20
+_LONGEST_HEAD = 16 * 1024
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
+_ACCEPT = re.compile(rb"\r\nsec-websocket-accept:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
 
 
-def new_session(
-    connector: aiohttp.BaseConnector | None = None, traces: Sequence[aiohttp.TraceConfig] = ()
-) -> aiohttp.ClientSession:
-    """Return a client session for one node: no cookies, no proxies of the environment, no redirects on an upgrade."""
-    return aiohttp.ClientSession(
-        connector=connector,
-        trace_configs=list(traces),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        middlewares=(refuse_redirect,),
-        skip_auto_headers={"User-Agent"},
-    )
-
-
-def opener(session: Callable[[], aiohttp.ClientSession], url: str, limit: int, connect_seconds: float = 10) -> Open:
-    """Return a function that opens the WebSocket at `url`; `limit` is the largest answer in bytes."""
+def opener(to: Endpoint, keeping: Keeping, connect_seconds: float = 10) -> Open:
+    """Return a function that opens the WebSocket at `to`; `keeping` bounds its answers."""
 
     async def open_socket(receiver: Receiver) -> Socket:
+        socket = await connect(to, lambda: _WebSocket(to, receiver, keeping), connect_seconds)
         try:
             async with asyncio.timeout(connect_seconds):
-                connection = await session().ws_connect(
-                    URL(url, encoded=True), max_msg_size=limit, decode_text=False, heartbeat=20, timeout=_TIMEOUT
-                )
-        except aiohttp.WSServerHandshakeError as error:
-            raise Unreachable(f"it does not speak WebSocket (HTTP {error.status})") from error
+                await socket.opened
         except TimeoutError as error:
+            socket.close()
             raise Unreachable(f"it did not take the connection within {connect_seconds:g} s") from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise Unreachable(refusal(error)) from error
-        socket = _WebSocket(connection, receiver)
-        await socket.reading.wait()
+        except BaseException:
+            socket.close()
+            raise
         return socket
 
     return open_socket
 
 
-def refusal(error: Exception) -> str:
-    """Return why a connection could not be made, without its address."""
-    if isinstance(error, aiohttp.ClientSSLError):
-        return "its TLS certificate is not trusted"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "its host name is unknown"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        number = error.os_error.errno or 0
-        return f"it refused the connection ({os.strerror(number)})" if number > 0 else "nothing listens there"
-    return f"no connection could be made ({type(error).__name__})"
-
-
-class _WebSocket:
-    def __init__(self, connection: aiohttp.ClientWebSocketResponse[bool], receiver: Receiver) -> None:
-        self._connection = connection
+class _WebSocket(asyncio.Protocol):
+    def __init__(self, to: Endpoint, receiver: Receiver, keeping: Keeping) -> None:
+        self._to = to
         self._receiver = receiver
+        self._reader = MessageReader(keeping, receiver.begins)
+        self._masking = Masking()
+        self._loop = asyncio.get_running_loop()
+        self._outbox = Outbox()
+        self._transport: asyncio.Transport | None = None
+        self._key = b64encode(urandom(16))
+        self._head: bytes | None = b""  # of the node's answer to the upgrade; None once it is whole
+        self._heard, self._asked_for_life = False, False
+        self._heartbeat: asyncio.TimerHandle | None = None
         self._reason = "the L1 node closed the connection"
-        self._over = False
-        self.reading = asyncio.Event()  # from here on `close` ends the reader in an orderly way
-        self._reader = asyncio.create_task(self._read())
+        self.opened: asyncio.Future[None] = self._loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._outbox.open(self._transport)
+        lines = (
+            b"GET %b HTTP/1.1\r\n%bUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
+        )
+        self._transport.write(lines % (self._to.target, self._to.head, self._key))
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        if self._head is not None:
+            data = self._upgrade(self._head + data)
+        try:
+            for message in self._reader.feed(data):
+                if isinstance(message, bytes):
+                    self._receiver.received(Frame(message, envelope.read(message)))
+                elif isinstance(message, Control):
+                    self._control(message)
+                else:
+                    self._receiver.received(message)
+        except (msgspec.DecodeError, NotWebSocket) as error:
+            self._give_up(f"the L1 node's WebSocket does not speak JSON-RPC: {error}")
+
+    def pause_writing(self) -> None:
+        self._outbox.pause()
+
+    def resume_writing(self) -> None:
+        self._outbox.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._outbox.close()
+        self._reader.close()
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+        if not self.opened.done():
+            self.opened.set_exception(Unreachable("it closed the connection while it was asked for a WebSocket"))
+            self.opened.exception()  # whoever waited may have gone
+        self._receiver.ended(self._reason)
 
     @property
     def closed(self) -> bool:
-        return self._over or self._connection.closed
+        return self._transport is None or self._transport.is_closing()
 
-    async def send(self, frame: bytes) -> None:
-        if self.closed:
+    @property
+    def paused(self) -> bool:
+        return self._outbox.paused
+
+    @property
+    def in_large(self) -> bool:
+        return self._reader.in_large
+
+    def send(self, frame: bytes) -> None:
+        if self._transport is None or self._transport.is_closing():
             raise Broken(self._reason, repeatable=True)
-        try:
-            await self._connection.send_frame(frame, aiohttp.WSMsgType.TEXT)
-        except (ConnectionError, aiohttp.ClientError) as error:
-            raise Broken(self._reason, repeatable=True) from error
+        self._outbox.put(self._masking.frame(frame))
+
+    async def room(self) -> None:
+        await self._outbox.room()
 
     def close(self) -> None:
-        self._over = True
-        self._reader.cancel()
+        if self._transport is not None:
+            self._transport.abort()
 
-    async def _read(self) -> None:
-        try:
-            self.reading.set()
-            async for message in self._connection:
-                if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
-                    body: bytes = message.data
-                    self._receiver.received(Frame(body, envelope.read(body)))
-                elif message.type is aiohttp.WSMsgType.ERROR:
-                    self._note(message.data)
-        except msgspec.DecodeError as error:
-            self._reason = f"the L1 node's WebSocket does not speak JSON-RPC: {error}"
-        finally:
-            self._over = True
-            self._receiver.ended(self._reason)
-            await self._connection.close()
+    def _upgrade(self, head: bytes) -> bytes:
+        """Take the node's answer to the upgrade; return what came behind it."""
+        end = head.find(b"\r\n\r\n")
+        if end < 0:
+            self._head = head
+            if len(head) > _LONGEST_HEAD:
+                self._refuse("it does not speak WebSocket")
+            return b""
+        self._head = None
+        status = _STATUS.match(head)
+        accept = _ACCEPT.search(head[: end + 2])
+        if status is None:
+            self._refuse("it does not speak WebSocket")
+        elif status[1][:1] == b"3":
+            self._refuse(f"it redirects elsewhere (HTTP {status[1].decode()}); give its final URL")
+        elif status[1] != b"101":
+            self._refuse(f"it does not speak WebSocket (HTTP {status[1].decode()})")
+        elif accept is None or accept[1] != b64encode(sha1(self._key + _SECRET).digest()):  # noqa: S324  (the protocol's own)
+            self._refuse("it does not speak WebSocket: it answered another connection's key")
+        elif not self.opened.done():
+            self.opened.set_result(None)
+            self._heartbeat = self._loop.call_later(_SILENCE_SECONDS, self._beat)
+            return head[end + 4 :]
+        return b""
 
-    def _note(self, error: object) -> None:
-        if isinstance(error, aiohttp.WebSocketError) and error.code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
-            self._receiver.received(Oversize(b""))
-            self._reason = "the L1 node sent more than [limits] response at once"
+    def _refuse(self, reason: str) -> None:
+        if not self.opened.done():
+            self.opened.set_exception(Unreachable(reason))
+            self.opened.exception()
+        self.close()
+
+    def _control(self, frame: Control) -> None:
+        if frame.opcode == PING:
+            self._outbox.put(self._masking.frame(frame.payload, PONG))
+        elif frame.opcode == CLOSE and self._transport is not None:
+            self._transport.write(self._masking.frame(frame.payload[:2], CLOSE))
+            self._transport.close()
+
+    def _beat(self) -> None:
+        if self._heard:
+            self._heard = self._asked_for_life = False
+        elif self._asked_for_life:
+            self._give_up("the L1 node gave no sign of life")
+            return
+        else:
+            self._asked_for_life = True
+            self._outbox.put(self._masking.frame(b"", PING))
+        self._heartbeat = self._loop.call_later(_SILENCE_SECONDS, self._beat)
+
+    def _give_up(self, reason: str) -> None:
+        self._reason = reason
+        self.close()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from middleware.errors import Disconnected, LimitExceeded
-from middleware.waist import Request
+from middleware.waist import LargeReply, Request
 from proxy.upstream.l1 import L1
 from tests.upstream.fake_node import OTHER_GENESIS, Die, FakeNode, Hang, ok, raw_id, result
 
@@ -228,7 +228,8 @@ async def test_a_large_answer_arrives_whole(kind: str, short_tmp: Path) -> None:
 
     async with behind(FakeNode(answer), kind, short_tmp) as l1:
         reply = await l1.forward(Request("eth_getLogs", b"[]", b'"me"'))
-        assert reply.body == result({"id": "me"}, value)
+        assert isinstance(reply, LargeReply)
+        assert reply.read().body == result({"id": "me"}, value)
 
 
 @pytest.fixture
@@ -394,7 +395,7 @@ async def test_a_read_goes_to_the_next_node_when_one_spoils_it_and_a_send_does_n
         assert await l1.call("eth_getBalance") == "0x1"
         l1.nodes[0].trouble = None
         with pytest.raises(Disconnected, match="whether it took effect is unknown"):
-            await l1.forward(RAW_TRANSACTION)
+            await l1.forward(Request("evm_mine", b"[]", b"1"))
         await l1.close()
     assert second.methods() == ["eth_getBalance"]
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.upstream.frames import Frame, FrameSplitter, NotJson, Oversize
+from proxy.upstream.arrival import Keeping, Oversize
+from proxy.upstream.frames import Frame, FrameSplitter, NotJson, Value
 
 TEXT = st.text(alphabet=st.sampled_from('a"\\{}[]\n é'), max_size=8)
 VALUES = st.dictionaries(
@@ -17,7 +18,7 @@ VALUES = st.dictionaries(
 )
 
 
-def bodies(frames: list[Frame | Oversize]) -> list[Any]:
+def bodies(frames: list[Value]) -> list[Any]:
     return [json.loads(frame.body) for frame in frames if isinstance(frame, Frame)]
 
 
@@ -27,8 +28,8 @@ def bodies(frames: list[Frame | Oversize]) -> list[Any]:
 )
 def test_any_cut_of_any_stream(values: list[tuple[dict[str, Any], str, bool]], cuts: list[int]) -> None:
     stream = b"".join((json.dumps(v, indent=2 if pretty else None) + end).encode() for v, end, pretty in values)
-    splitter, position = FrameSplitter(10_000), 0
-    found: list[Frame | Oversize] = []
+    splitter, position = FrameSplitter(Keeping(10_000)), 0
+    found: list[Value] = []
     for index in range(len(stream)):
         size = cuts[index % len(cuts)]
         found += splitter.feed(stream[position : position + size])
@@ -37,21 +38,21 @@ def test_any_cut_of_any_stream(values: list[tuple[dict[str, Any], str, bool]], c
 
 
 def test_a_value_is_given_out_with_its_last_byte() -> None:
-    splitter = FrameSplitter(1000)
+    splitter = FrameSplitter(Keeping(1000))
     assert bodies(list(splitter.feed(b'{"id":1}'))) == [{"id": 1}]
     assert bodies(list(splitter.feed(b'\n{"id":2}\n{"id"'))) == [{"id": 2}]
     assert bodies(list(splitter.feed(b":3}\n"))) == [{"id": 3}]
 
 
 def test_after_lines_a_value_over_several_lines_still_counts() -> None:
-    splitter = FrameSplitter(1000)
+    splitter = FrameSplitter(Keeping(1000))
     stream = b'{"id":1}\n{\n "id":2\n}\n{"id":3}\n{"id":4}{"id":5}'
     assert bodies(list(splitter.feed(stream))) == [{"id": n} for n in range(1, 6)]
 
 
 @pytest.mark.parametrize("ending", [b"", b"\n"])
 def test_too_large_a_value_is_skipped_and_told_by_its_head(ending: bytes) -> None:
-    splitter = FrameSplitter(200)
+    splitter = FrameSplitter(Keeping(200))
     large = b'{"jsonrpc":"2.0","id":7,"result":"' + b"x" * 5000 + b'"}' + ending
     stream = b'{"id":1}' + ending + large + b'{"id":2}' + ending
     found = [frame for start in range(0, len(stream), 64) for frame in splitter.feed(stream[start : start + 64])]
@@ -63,13 +64,13 @@ def test_too_large_a_value_is_skipped_and_told_by_its_head(ending: bytes) -> Non
 
 @pytest.mark.parametrize("stream", [b"HTTP/1.1 400 Bad Request\r\n", b'"text"', b"{]}", b'{"a":}', b'{"id":1}\n}'])
 def test_what_is_no_json_ends_the_stream(stream: bytes) -> None:
-    splitter = FrameSplitter(1000)
+    splitter = FrameSplitter(Keeping(1000))
     with pytest.raises(NotJson):
         list(splitter.feed(stream + b"\n{}\n"))
 
 
 def test_a_large_value_in_small_pieces_costs_linear_time() -> None:
-    splitter = FrameSplitter(64 * 1024 * 1024)
+    splitter = FrameSplitter(Keeping(64 * 1024 * 1024))
     piece = b'"' + b"ab" * 8000 + b'",'
     found = list(splitter.feed(b'{"result":['))
     for _ in range(1000):  # 16 MB; joining what is there for each piece would take minutes

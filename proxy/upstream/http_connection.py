@@ -1,0 +1,155 @@
+"""One kept-alive HTTP/1.1 connection to a node: one request at a time, the answer as it came.
+
+Held by `http`'s pool. The answer is checked to be one JSON object, so that the page of a captive portal never becomes an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import msgspec
+
+from middleware.waist import LargeReply
+from proxy.upstream import envelope
+from proxy.upstream.arrival import Keeping, Lost, Oversize
+from proxy.upstream.exchange import Exchange
+from proxy.upstream.failures import Broken, Late, NodeFailure, Overloaded, Unreachable
+from proxy.upstream.http_response import NotHttp, ResponseReader
+from proxy.upstream.node_socket import too_large
+
+_TOO_MANY = 429
+
+
+class Course(Exchange):
+    """One request on its connection."""
+
+    __slots__ = ("connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection.loop.create_future())
+        self.connection = connection
+
+    def expire(self) -> None:
+        """Give the request up, and with it the connection that its answer would come on."""
+        self.fail(Late("it did not answer in time"))
+        self.connection.close()
+
+    def leave(self) -> None:
+        """Give the connection up: nobody reads the answer."""
+        self.connection.close()
+        if self.answer.done() and not self.answer.cancelled() and self.answer.exception() is None:
+            self.settle(self.answer.result())
+
+
+class Connection(asyncio.Protocol):
+    """One connection. `free` hears that it can take the next request, `gone` once that it has ended."""
+
+    def __init__(
+        self, head: bytes, keeping: Keeping, free: Callable[[Connection], None], gone: Callable[[Connection], None]
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.idle_since = self.loop.time()
+        self.served = 0  # callers' requests answered
+        self._head = head
+        self._keeping = keeping
+        self._free = free
+        self._gone = gone
+        self._transport: asyncio.Transport | None = None
+        self._course: Course | None = None
+        self._reader: ResponseReader | None = None
+        self._heard = False
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether nothing can be asked any more."""
+        return self._transport is None or self._transport.is_closing()
+
+    def ask(self, frame: bytes) -> Course:
+        """Send `frame` and return what awaits its answer; the connection is free. Raise `Broken` when it has ended."""
+        if self._transport is None or self._transport.is_closing():
+            raise Broken("the L1 node closed the connection", repeatable=True)
+        course = self._course = Course(self)
+        self._heard = False
+        self._transport.write(self._head % len(frame) + frame)
+        return course
+
+    def close(self) -> None:
+        """End the connection; who waits for an answer hears of it."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+
+    def data_received(self, data: bytes) -> None:
+        if self._course is None:
+            self.close()  # nobody asked
+            return
+        self._heard = True
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = ResponseReader(self._keeping)
+        try:
+            whole = reader.feed(data)
+        except NotHttp as error:
+            self._course.fail(Broken(f"the L1 node's answer is unusable: {error}", repeatable=False))
+            self.close()
+            return
+        if whole:
+            self._answered(reader)
+
+    def eof_received(self) -> bool:
+        if self._reader is not None and self._reader.feed_eof():
+            self._answered(self._reader)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._reader is not None:
+            self._reader.abandon()
+        if self._course is not None:
+            if self._heard:
+                self._course.fail(Broken("the L1 node's answer broke off", repeatable=False))
+            else:
+                closed = "the L1 node closed the connection without an answer"
+                self._course.fail(Broken(closed, repeatable=self.served > 0, alone=True))
+            self._course = None
+        self._gone(self)
+
+    def _answered(self, reader: ResponseReader) -> None:
+        course, self._course, self._reader = self._course, None, None
+        assert course is not None  # noqa: S101
+        if reader.keep_alive and not reader.trailing:
+            self.served += 1
+            self.idle_since = self.loop.time()
+            self._free(self)
+        else:
+            self.close()
+        try:
+            course.settle(_checked(reader))
+        except (NodeFailure, Exception) as failure:  # noqa: BLE001  (whatever it is, it is the asker's answer)
+            course.fail(failure)
+
+
+def _checked(reader: ResponseReader) -> bytes | LargeReply:
+    """Return the answer, if it is one. Raise the `NodeFailure` it is otherwise, or `LimitExceeded`."""
+    status, body = reader.status, reader.body
+    if isinstance(body, Oversize):
+        raise too_large()
+    if 300 <= status < 400:
+        raise Unreachable(f"it redirects elsewhere (HTTP {status}); give its final URL")
+    if isinstance(body, Lost):
+        raise Broken(f"the L1 node's answer is unusable: {body.trouble}", repeatable=False)
+    if isinstance(body, LargeReply):
+        return body
+    refuses = status == _TOO_MANY or status >= 500
+    try:
+        envelope.read(body, strictly=status != 200)
+    except msgspec.DecodeError as error:
+        what = "something that is not JSON-RPC" if status == 200 else f"HTTP {status}"
+        raise Broken(f"the L1 node answered with {what}", repeatable=False) from error
+    if refuses:
+        raise Overloaded(f"it answered with HTTP {status}", body)
+    return body
