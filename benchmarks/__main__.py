@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def main(full: bool, quick: bool, smoke: bool, only: str, rounds: int | None, ou
         raise click.ClickException(f"the node is missing ({ANVIL}); `make bench` installs it")
     plan = suites.FULL if full else suites.QUICK if quick else suites.SMOKE if smoke else suites.USUAL
     if rounds is not None:
-        plan = suites.Plan(rounds, plan.seconds, plan.clients, plan.blocks, plan.memory_calls)
+        plan = replace(plan, rounds=rounds)
     if out is None and not (quick or smoke or only):
         out = HERE
     for sentence in present()[1]:
