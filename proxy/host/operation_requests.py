@@ -80,6 +80,9 @@ def read_step(kind: str, gateway: Gateway, params: Mapping[str, Any], *, locked:
 
 def read_plan(plugin: InstalledPlugin, params: Mapping[str, Any]) -> list[Step]:
     """Return the steps of a plan. Raise `InvalidParams` naming the step, or `Unauthorized` outside the manifest."""
+    for name in params:
+        if name != "steps":
+            raise InvalidParams(name[:64], "steps, or operation with args", name)
     rows = params.get("steps")
     if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_STEPS:
         raise InvalidParams("steps", f"a list of 1 to {MAX_STEPS} steps", rows)

@@ -138,13 +138,13 @@ class Steps:
         """The node mines others: send it for a higher fee, as far as what was approved goes.
 
         `is_lost`: the node does not have it. It may be that the owner's other wallet put another one in its place, which is
-        not to be fought; so only where no block could take it at its present fee.
+        not to be fought; so only where there is none, and no block could take it at its present fee.
         """
         if await self._head() - (step.sent_at or 0) < STUCK_BLOCKS or step.attempt is None:
             return Outcome.WAIT
         transactions = self._transactions_of(operation)
         held = await transactions.held_by(operation.sender, _nonce(step), operation.id)
-        if held is None:
+        if held is None or (is_lost and await transactions.count(operation.sender, "pending") > _nonce(step)):
             return Outcome.WAIT
         attempt = transactions.restore(step.attempt)
         dearer = await transactions.dearer(attempt, _nonce(step), if_too_low=is_lost)

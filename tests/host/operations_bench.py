@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,14 +19,16 @@ from proxy.host.deposits import Deposits
 from proxy.host.gateway_events import GatewayEvents
 from proxy.host.gateways import Gateways
 from proxy.host.installed import Gateway, InstalledPlugin
-from proxy.host.manifest import EventMap, Manifest
+from proxy.host.manifest import EventMap, Manifest, Permissions
 from proxy.host.operations import Operations
 from proxy.storage import Database
 from proxy.wallet.keyring import Keyring
+from proxy.wallet.keystore import Keystore
 from proxy.wallet.ledger import Ledger
 from proxy.wallet.own_keys import OwnKeys
 from proxy.wallet.transactions import Transactions
-from tests.wallet.conftest import OWNER
+from tests.conftest import TEST_PHRASE
+from tests.wallet.conftest import OWNER, PASSWORD
 from tests.wallet.fake_chain import FakeChain
 
 if TYPE_CHECKING:
@@ -59,6 +62,21 @@ ABI: list[dict[str, Any]] = [
         "stateMutability": "payable",
     },
     {
+        "type": "function",
+        "name": "answer",
+        "inputs": [{"name": "channel", "type": "bytes32"}],
+        "outputs": [],
+        "stateMutability": "nonpayable",
+    },
+    {
+        "type": "event",
+        "name": "Closing",
+        "inputs": [
+            {"name": "channel", "type": "bytes32", "indexed": True},
+            {"name": "note", "type": "string", "indexed": False},
+        ],
+    },
+    {
         "type": "event",
         "name": "Deposited",
         "inputs": [
@@ -87,7 +105,7 @@ def plugin(**changes: Any) -> InstalledPlugin:
         abi=ABI,
         deposit=("open(address)", "openToken(uint256)"),
         withdraw=("close(bytes32)",),
-        dispute=(),
+        dispute=("answer(bytes32)",),
         max_value=10,
         locked=EventMap(event="Deposited", owner="user", amount="amount"),
         released=EventMap(event="Released", owner="user", amount="amount"),
@@ -97,11 +115,18 @@ def plugin(**changes: Any) -> InstalledPlugin:
         "version": "1",
         "digest": "sha256:1",
         "source": "dir",
-        "manifest": Manifest(id=PLUGIN, name="P", version="1", runtime="python", entry="a:B"),
+        "manifest": Manifest(
+            id=PLUGIN,
+            name="P",
+            version="1",
+            runtime="python",
+            entry="a:B",
+            permissions=Permissions(watch_while_locked=True),
+        ),
         "owner": OWNER,
         "hub_url": None,
         "gateways": (gateway,),
-        "grants": frozenset({"gateway"}),
+        "grants": frozenset({"gateway", "keys"}),
         "path": (7002, 0, 0),
         "folder": Path("/nowhere"),
         "enabled": True,
@@ -244,3 +269,20 @@ class Bench:
                 if found and status in (found[-1]["status"], *(step["status"] for step in found[-1]["steps"])):
                     return found[-1]
                 await self._news.wait()
+
+
+@contextlib.asynccontextmanager
+async def running_bench(folder: Path) -> AsyncIterator[Bench]:
+    """A running bench on a fake chain that mines at once; the owner has 100 ETH, the gateway has code."""
+    chain = FakeChain()
+    chain.balances[OWNER] = 100 * ETHER
+    chain.codes[GATEWAY] = "0x6001"
+    keystore = Keystore(folder / "keystore.json", scrypt_n=16)
+    keystore.create(TEST_PHRASE, PASSWORD)
+    keyring = Keyring(keystore)
+    keyring.unlock(PASSWORD)
+    bench = Bench(folder / "chain.db", chain, keyring, Owner())
+    await bench.operations.start()
+    yield bench
+    await bench.operations.close()
+    bench.database.close()

@@ -13,12 +13,9 @@ import pytest
 from middleware.errors import AlreadyPending, InvalidParams, RpcError, Unauthorized, Unsupported
 from middleware.waist import Origin
 from proxy.storage import Batch, StorageError
-from proxy.wallet.keyring import Keyring
-from proxy.wallet.keystore import Keystore
-from tests.conftest import TEST_PHRASE
-from tests.host.operations_bench import ETHER, GATEWAY, PLUGIN, TOKEN, Bench, Owner, plugin, token_plugin
+from tests.host.operations_bench import ETHER, GATEWAY, PLUGIN, TOKEN, Bench, plugin, running_bench, token_plugin
 from tests.wallet.conftest import OWNER, PASSWORD
-from tests.wallet.fake_chain import GAS_USED, FakeChain, gone, price
+from tests.wallet.fake_chain import GAS_USED, gone, price
 
 SITE = Origin.web("https://app.example")
 OTHER = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
@@ -26,18 +23,8 @@ OTHER = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    chain = FakeChain()
-    chain.balances[OWNER] = 100 * ETHER
-    chain.codes[GATEWAY] = "0x6001"
-    keystore = Keystore(tmp_path / "keystore.json", scrypt_n=16)
-    keystore.create(TEST_PHRASE, PASSWORD)
-    keyring = Keyring(keystore)
-    keyring.unlock(PASSWORD)
-    bench = Bench(tmp_path / "chain.db", chain, keyring, Owner())
-    await bench.operations.start()
-    yield bench
-    await bench.operations.close()
-    bench.database.close()
+    async with running_bench(tmp_path) as bench:
+        yield bench
 
 
 async def test_a_deposit_moves_exactly_its_value_to_the_gateway(bench: Bench) -> None:

@@ -51,6 +51,7 @@ class FakeChain:
         self.pool: dict[str, Sent] = {}
         self.chain: list[list[Sent]] = [[]]
         self.reverting: set[str] = set()
+        self.burning: set[str] = set()  # calls of these use all their gas
         self.refuse_calls: dict[str, Exception] = {}
         self.estimate = 50_000
         self.base_fee = BASE_FEE
@@ -168,7 +169,7 @@ class FakeChain:
         return {
             "blockNumber": hex(number),
             "status": "0x0" if sent.to in self.reverting else "0x1",
-            "gasUsed": hex(GAS_USED),
+            "gasUsed": hex(sent.gas if sent.to in self.burning else GAS_USED),
             "effectiveGasPrice": hex(price(sent)),
         }
 
