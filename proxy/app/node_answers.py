@@ -6,12 +6,15 @@ anything may be remembered at all ([cache] enabled = "auto").
 
 from __future__ import annotations
 
+import tempfile
+
 from middleware.cache import Cache
 from middleware.cache_switch import CacheSwitch, Standing, is_throwaway
 from middleware.chain import Link
 from middleware.epoch import Epoch
 from middleware.in_flight import InFlight
-from proxy.config import CacheSettings
+from middleware.log_ranges import LogRanges
+from proxy.config import Config
 from proxy.upstream.block_tracker import Reorg
 from proxy.upstream.envelope import travels_alone
 from proxy.upstream.l1 import L1
@@ -20,7 +23,8 @@ from proxy.upstream.l1 import L1
 class NodeAnswers:
     """The links in the order a passed call takes them; their figures are read by the metrics."""
 
-    def __init__(self, l1: L1, settings: CacheSettings) -> None:
+    def __init__(self, l1: L1, config: Config) -> None:
+        settings = config.cache
         self._l1 = l1
         self._enabled = settings.enabled
         self.epoch = Epoch(l1.blocks)
@@ -28,10 +32,12 @@ class NodeAnswers:
         switch = CacheSwitch(settings.enabled, self._standing)
         self.cache = Cache(self.epoch, switch, travels_alone, settings.bytes)
         self.in_flight = InFlight(self.epoch, switch, travels_alone)
+        self.log_ranges = LogRanges(l1.call, tempfile.TemporaryFile, config.limits.response)
 
     def links(self) -> list[Link]:
         """Return the links; where nothing may be remembered, the cache is not in anybody's way."""
-        return [self.cache, self.in_flight] if self._enabled else []
+        sparing: list[Link] = [self.cache, self.in_flight] if self._enabled else []
+        return [*sparing, self.log_ranges]
 
     def _standing(self) -> Standing:
         l1 = self._l1
