@@ -56,6 +56,7 @@ class FastLane(asyncio.Protocol):
         "_said_all",
         "_sent",
         "_since",
+        "_skip",
         "_stopped",
         "_taken",
         "_task",
@@ -77,6 +78,7 @@ class FastLane(asyncio.Protocol):
         self._heads = cast(Heads, None)
         # What came and was not read: `_needed` bytes make it worth another look.
         self._unread: list[bytes] = []
+        self._skip = 0  # bytes of the first piece that were read
         self._held = 0
         self._needed = 0
         self._body_at = 0
@@ -159,7 +161,8 @@ class FastLane(asyncio.Protocol):
             self._keep(data)
             if self._held < self._needed:
                 return
-            data = self._all_unread()
+            self._read(*self._all_unread())
+            return
         self._read(data)
 
     # -- what the listener says
@@ -194,10 +197,10 @@ class FastLane(asyncio.Protocol):
 
     # -- requests
 
-    def _read(self, data: bytes) -> None:
-        """Answer the whole requests in `data`, up to one that has to be waited for or is not plain."""
+    def _read(self, data: bytes, at: int = 0) -> None:
+        """Answer the whole requests in `data` from `at`, up to one that has to be waited for or is not plain."""
         answers: list[bytes] = []
-        at = size = stop = 0
+        size = stop = 0
         later: Large | Later | None = None
         while at < len(data) and later is None and len(answers) < 2 * IN_A_ROW and size < AT_ONCE:
             stop = self._next(data, at)
@@ -215,7 +218,7 @@ class FastLane(asyncio.Protocol):
         if answers:
             self._write(b"".join(answers))
         if at < len(data):
-            self._keep(data[at:])
+            self._unread, self._skip, self._held = [data], at, len(data) - at
         if later is not None:
             self._wait_for(later)
         else:
@@ -331,13 +334,13 @@ class FastLane(asyncio.Protocol):
             return
         self._busy = False
         self._since = self._lanes.loop.time()
-        if self._stopped:
-            self._stopped = False
-            self._transport.resume_reading()
         if self._unread and not self._lanes.closing:
-            self._read(self._all_unread())
+            self._read(*self._all_unread())
         else:
             self._go_on(0)
+        if self._stopped and (not self._busy or self._held <= AT_ONCE) and not self._over:
+            self._stopped = False
+            self._transport.resume_reading()
 
     def _go_on(self, stop: int) -> None:
         """Do what is right after all answers that can be given: wait for the client, go on soon, hand over, or end."""
@@ -362,11 +365,13 @@ class FastLane(asyncio.Protocol):
         self._unread.append(data)
         self._held += len(data)
 
-    def _all_unread(self) -> bytes:
-        data = self._unread[0] if len(self._unread) == 1 else b"".join(self._unread)
-        self._unread.clear()
-        self._held = 0
-        return data
+    def _all_unread(self) -> tuple[bytes, int]:
+        """Return what was not read, and where in it to begin."""
+        data, at = self._unread[0], self._skip
+        if len(self._unread) > 1:
+            data, at = b"".join((data[at:], *self._unread[1:])), 0
+        self._unread, self._skip, self._held = [], 0, 0
+        return data, at
 
     def _end(self) -> None:
         """End the connection once everything written is taken."""
@@ -381,6 +386,9 @@ class FastLane(asyncio.Protocol):
         slow = self._lanes.slow(cast(Connection, self._counted))
         self._transport.set_protocol(slow)
         slow.connection_made(self._transport)
-        slow.data_received(self._all_unread())
+        if self._stopped:
+            self._transport.resume_reading()
+        data, at = self._all_unread()
+        slow.data_received(data[at:])
         if self._said_all and not slow.eof_received():
             self._transport.close()

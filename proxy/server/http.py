@@ -79,6 +79,7 @@ class DappListener:
         self._fast = fast
         self._server: PeerServer | None = None
         self._lanes: Lanes | None = None
+        self._protocol: Callable[[], asyncio.Protocol]
         self._listening: list[asyncio.Server] = []
         self.port = 0
 
@@ -95,8 +96,8 @@ class DappListener:
             lingering_time=2.0,
         )
         loop = asyncio.get_running_loop()
-        protocol = self._fast_lane(self._server) if self._fast else self._server
-        self._listening = [await loop.create_server(protocol, sock=bound) for bound in sockets]
+        self._protocol = self._fast_lane(self._server) if self._fast else self._server
+        self._listening = [await loop.create_server(self._protocol, sock=bound) for bound in sockets]
 
     def _fast_lane(self, slow: PeerServer) -> Callable[[], asyncio.Protocol]:
         heads = PlainHeads(self._names, self._most_bytes)
