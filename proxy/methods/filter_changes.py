@@ -73,7 +73,7 @@ class LogChanges:
     def __init__(self, l1: L1, wanted: LogFilter) -> None:
         self._new: list[Any] = []
         self._followed = _Followed(l1.blocks)
-        self._logs = FollowedLogs(l1.call, wanted, self._new.append)
+        self._logs = FollowedLogs(l1.call, wanted, self._new.append, l1.blocks.head)
 
     async def take(self) -> list[Any]:
         """Return the changes and forget them."""
@@ -92,6 +92,7 @@ class BlockChanges:
     def __init__(self, l1: L1) -> None:
         self._l1 = l1
         self._new: list[str] = []
+        self._lowest = l1.blocks.head.number + 1 if l1.blocks.head else 0
         self._followed = _Followed(l1.blocks)
 
     async def take(self) -> list[Any]:
@@ -107,7 +108,8 @@ class BlockChanges:
             return
         hashes = []
         if event.gap_from is not None:
-            for number in range(max(event.gap_from, event.head.number - _GAP_HASHES), event.head.number):
+            lowest = max(event.gap_from, self._lowest, event.head.number - _GAP_HASHES)
+            for number in range(lowest, event.head.number):
                 block = await self._l1.call("eth_getBlockByNumber", hex(number), False)
                 if block is not None:
                     hashes.append(block["hash"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 from weakref import WeakSet
 
@@ -28,6 +28,7 @@ log = logging.getLogger("l2proxy.upstream")
 
 _REMEMBERED = 512  # blocks whose hashes are kept
 _FILLED = 256  # blocks fetched one by one at most, before the rest becomes a gap
+_BACKED = 32  # blocks below the first one that are read, so that a reorg soon after the start has an ancestor
 _LAGGING_LOOKS = 8  # looks in a row that show an older block before a chain that never goes back is believed to have
 
 
@@ -113,7 +114,8 @@ class BlockTracker:
         try:
             while True:
                 self._poked.clear()
-                await self._try_to_sync()
+                await self._try(self.sync())
+                await self._try(self._back_up())
                 await self._pause()
         finally:
             for events in list(self._listeners):
@@ -130,13 +132,22 @@ class BlockTracker:
                 self._lagging = 0
             return self.head
 
-    async def _try_to_sync(self) -> None:
+    async def _try(self, reading: Coroutine[Any, Any, object]) -> None:
         try:
-            await self.sync()
+            await reading
         except Disconnected as error:
             log.debug("the block tracker waits: %s", error.message)  # the owner has been told by L1
         except RpcError as error:
             log.warning("the L1 node does not tell its newest block: %s", error.message)
+
+    async def _back_up(self) -> None:
+        """Read some blocks below the lowest that is remembered; they were before anybody listened, and are told to nobody."""
+        while self._chain and self._chain[0].number > 0 and len(self._chain) < _BACKED:
+            lowest = self._chain[0]
+            parent = await self._block("eth_getBlockByHash", lowest.parent_hash)
+            if parent is None or not self._chain or self._chain[0] is not lowest:
+                return
+            self._chain.appendleft(parent.head)
 
     async def _pause(self) -> None:
         try:

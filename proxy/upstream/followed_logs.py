@@ -33,12 +33,16 @@ _GIVE_UP_SECONDS = 60.0
 
 
 class FollowedLogs:
-    """The logs `wanted` asks for, of the blocks it is told of. What `take` delivers is delivered once."""
+    """The logs `wanted` asks for, of the blocks it is told of. What `take` delivers is delivered once.
 
-    def __init__(self, call: Call, wanted: LogFilter, deliver: Deliver) -> None:
+    `since`: the newest block when it began; no gap, however deep a reorg was, is read from further below.
+    """
+
+    def __init__(self, call: Call, wanted: LogFilter, deliver: Deliver, since: Head | None) -> None:
         self._call = call
         self._wanted = wanted
         self._deliver = deliver
+        self._lowest = max(wanted.lowest, since.number + 1 if since else 0)
         self._told: deque[tuple[int, list[dict[str, Any]]]] = deque()
         self._kept = 0
         self._range = _RANGE
@@ -66,7 +70,7 @@ class FollowedLogs:
 
     async def _tell_gap(self, event: NewHead, gap_from: int) -> None:
         at = self._done_of_gap[1] if self._done_of_gap and self._done_of_gap[0] == event else gap_from
-        at = max(at, self._wanted.lowest)
+        at = max(at, self._lowest)
         last = event.head.number if self._wanted.highest is None else min(event.head.number, self._wanted.highest)
         while at <= last and self._wanted.block_hash is None:
             logs, at = await self._read_range(at, last)

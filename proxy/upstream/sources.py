@@ -83,9 +83,12 @@ class _Logs:
         await self._blocks.sync()
         events = self._blocks.events()
         starts()
-        logs = FollowedLogs(self._call, self._wanted, lambda one: self._push(msgspec.json.encode(one)))
+        logs = FollowedLogs(self._call, self._wanted, self._tell, self._blocks.head)
         await follow_logs(logs, events, self._blocks)
         return False
+
+    def _tell(self, one: dict[str, Any]) -> None:
+        self._push(msgspec.json.encode(one))
 
 
 class _Syncing:

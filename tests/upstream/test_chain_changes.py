@@ -265,9 +265,8 @@ async def test_the_finalized_and_the_safe_block(short_tmp: Path) -> None:
             node.tags = {"finalized": 2, "safe": 3}
             node.mine()
             async with asyncio.timeout(10):
-                while l1.blocks.safe is None:  # noqa: ASYNC110
+                while l1.blocks.finalized is None or l1.blocks.safe is None:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
-            assert l1.blocks.finalized is not None
             assert (l1.blocks.finalized.number, l1.blocks.safe.number) == (2, 3)
             node.tags = {"finalized": 2, "safe": 2}
             node.cut(4)
@@ -280,6 +279,33 @@ async def test_the_finalized_and_the_safe_block(short_tmp: Path) -> None:
             assert l1.blocks.safe.number == 2
         finally:
             await l1.close()
+
+
+async def test_a_reorg_below_the_start_reads_nothing_older(short_tmp: Path) -> None:
+    node = ChainNode()
+    for _ in range(40):
+        node.mine("0x01")
+    async with following_chain(node, "ipc", short_tmp) as (l1, heads, logs):
+        async with asyncio.timeout(10):
+            while node.times("eth_getBlockByHash") < 31:  # noqa: ASYNC110  (what lay below the first block is read)
+                await asyncio.sleep(0.01)
+        changes: list[Event] = []
+        l1.blocks.on_change(changes.append)
+        node.cut(3)
+        node.mine("0xaa")
+        node.mine("0xbb")
+        l1.blocks.poke()
+        assert await logs.until(2) == [("0xaa", False), ("0xbb", False)]
+        assert [event.ancestor_number for event in changes if isinstance(event, Reorg)] == [37]
+        node.cut(35)
+        for number in range(60):
+            node.mine(hex(0x100 + number))
+        l1.blocks.poke()
+        await heads.until(len(heads.all) + 1)
+        told = (await logs.until(4 + 55))[2:]
+        assert told[:2] == [("0xbb", True), ("0xaa", True)]
+        assert told[2:] == [(hex(0x100 + number - 5), False) for number in range(10, 65)], "9 is a gap from 1 on"
+        assert [event.ancestor_number for event in changes if isinstance(event, Reorg)] == [37, 0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
