@@ -36,6 +36,7 @@ from proxy.host.services.keys import Keys
 from proxy.host.services.layer1 import Layer1
 from proxy.host.services.money import Money
 from proxy.host.services.publishing import Publishing
+from proxy.host.services.raw_transactions import RawTransactions
 from proxy.host.services.schedule import Schedule
 from proxy.host.services.store import Store
 from proxy.host.services.watches import Watches
@@ -61,6 +62,7 @@ class Hosted:
         *,
         unlocked: asyncio.Event,
         other_gateways: Callable[[], frozenset[str]],
+        is_anothers: Callable[[str], bool],
         on_quarantine: Callable[[str, str], None],
         unsandboxed: bool = False,
         clock: Callable[[], float] = time.time,
@@ -117,6 +119,7 @@ class Hosted:
         self.watches = Watches(plugin.id, self._database.space("watches"), ports.l1, self.deliveries, self._background)
         self.schedule = Schedule(self._database.space("schedule"), self.deliveries, self._head, clock)
         self.hub = Hub(plugin.id, plugin.hub_url if "hub" in plugin.grants else None, session, self.deliveries)
+        raw = RawTransactions(plugin, ports.signer, ports.crypto, ports.audit, ports.l1.chain_id, is_anothers)
         services = (
             self.store,
             self.keys,
@@ -125,7 +128,7 @@ class Hosted:
             self.schedule,
             self.hub,
             Publishing(plugin.id, states, self._head),
-            Layer1(plugin, ports.dispatch, ports.layer1_allowed),
+            Layer1(plugin, ports.dispatch, ports.layer1_allowed, raw),
             Money(plugin, ports.operations),
         )
         rows = [service.methods() for service in services]

@@ -129,6 +129,8 @@ class Plugins:
             shown["why"] = hosted.life.why
         if hosted.life.pid is not None:
             shown["pid"] = hosted.life.pid
+        if (unguarded := self._ports.operations.unguarded.get(plugin_id)) is not None:
+            shown["unguarded"] = f"UNGUARDED: {unguarded}"
         if hosted.plugin.hub_url is not None:
             shown["hub"] = "connected" if hosted.hub.connected else "not connected"
         return shown
@@ -226,6 +228,7 @@ class Plugins:
             self._session,
             unlocked=self._unlocked,
             other_gateways=lambda: self._gateways_beside(plugin.id),
+            is_anothers=lambda address: self._is_anothers(plugin.id, address),
             on_quarantine=self._quarantined,
             unsandboxed=(plugin.id, plugin.digest) in self._unsandboxed,
             clock=self._clock,
@@ -292,6 +295,10 @@ class Plugins:
             if other != plugin_id
             for gateway in hosted.plugin.gateways
         )
+
+    def _is_anothers(self, plugin_id: str, address: str) -> bool:
+        """Tell whether an address is one that another plugin has been told is its own."""
+        return any(hosted.keys.owns(address) for other, hosted in self._hosted.items() if other != plugin_id)
 
     def _quarantined(self, plugin_id: str, why: str) -> None:
         self.catalog.quarantine(plugin_id, why)

@@ -101,8 +101,35 @@ class Paths(Protocol):
         """Return a path below it."""
 
 
+class RawTransaction(Protocol):
+    """What a signed transaction says."""
+
+    @property
+    def sender(self) -> str:
+        """Who signed it, checksummed."""
+
+    @property
+    def chain_id(self) -> int | None:
+        """For which chain; None: for any."""
+
+    @property
+    def to(self) -> str | None:
+        """To whom; None: it creates a contract."""
+
+    @property
+    def value(self) -> int:
+        """Wei it carries."""
+
+    @property
+    def hash(self) -> str:
+        """Its hash."""
+
+
 class Crypto(Protocol):
     """Digests and signatures that need no key. All raise InvalidParams."""
+
+    def read_raw(self, raw: bytes, where: str) -> RawTransaction:
+        """Return what a signed transaction says."""
 
     def parse_typed(self, value: Any) -> TypedData:
         """Return checked typed data."""
@@ -200,6 +227,10 @@ class L1(Protocol):
 
 class Operations(Protocol):
     """Deposits, withdrawals and the like."""
+
+    @property
+    def unguarded(self) -> Mapping[str, str]:
+        """Why nobody could answer a dispute, by plugin (hardening.md 22)."""
 
     async def submit(self, plugin: InstalledPlugin, kind: str, params: dict[str, Any], context: Context) -> str:
         """Return the id of a stored operation; raise on a bad request before anything is stored."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from middleware.waist import Origin
-from proxy.wallet import recovery, sign_in, typed_data, typed_data_warnings
+from proxy.wallet import raw_transaction, recovery, sign_in, typed_data, typed_data_warnings
+from proxy.wallet.raw_transaction import RawTransaction
 from proxy.wallet.typed_data import TypedData
 
 
@@ -23,6 +24,10 @@ class Crypto:
     def recover(self, digest: bytes, signature: str) -> str:
         """Return the checksummed address that signed; low s and 65 bytes only."""
         return recovery.recover(digest, signature)
+
+    def read_raw(self, raw: bytes, where: str) -> RawTransaction:
+        """Return what a signed transaction says and who signed it."""
+        return raw_transaction.read_raw(raw, where)
 
     def typed_warnings(self, typed: Any, chain_id: int) -> tuple[str, ...]:
         """Return what speaks against signing what `parse_typed` returned, each "code: sentence"."""

@@ -22,7 +22,7 @@ from proxy.host.ports import Ports
 from proxy.host.registry import Registry
 from proxy.host.state import States
 from proxy.storage import Database
-from proxy.wallet import paths, recovery, typed_data
+from proxy.wallet import paths, raw_transaction, recovery, typed_data
 from proxy.wallet.keyring import Keyring
 from proxy.wallet.keystore import Keystore
 from tests.conftest import TEST_PHRASE
@@ -177,6 +177,7 @@ class FakeOperations:
 
     def __init__(self) -> None:
         self.submitted: list[tuple[str, str, dict[str, Any], Context]] = []
+        self.unguarded: dict[str, str] = {}
         self.callbacks: list[Callable[[str, dict[str, Any]], None]] = []
 
     async def submit(self, plugin: InstalledPlugin, kind: str, params: dict[str, Any], context: Context) -> str:
@@ -215,6 +216,9 @@ class WalletCrypto:
 
     def recover(self, digest: bytes, signature: str) -> str:
         return recovery.recover(digest, signature)
+
+    def read_raw(self, raw: bytes, where: str) -> Any:
+        return raw_transaction.read_raw(raw, where)
 
     def typed_warnings(self, typed: Any, chain_id: int) -> tuple[str, ...]:
         return () if typed.chain_id == chain_id else ("typed_data_chain: another chain",)
@@ -291,7 +295,7 @@ class Home:
             notice=self.notices.append,
             limits=LimitSettings(**self.limits),
         )
-        timing = {} if self.clock is None else {"clock": self.clock}
+        timing: dict[str, Any] = {} if self.clock is None else {"clock": self.clock}
         self.plugins = Plugins(catalog, ports, back_off=self.back_off, **timing)
         return self.plugins
 
@@ -313,6 +317,11 @@ class Home:
         plugin = self.plugins.get(inspected.manifest.id)
         assert plugin is not None
         return plugin
+
+    async def running(self, plugin: str) -> None:
+        """Wait until a plugin answers: for tests whose calls may not wait for its start."""
+        async with asyncio.timeout(20):
+            await self.plugins._hosted[plugin].life.channel()
 
     async def invoke(self, plugin: str, action: str, params: Any = None, origin: Origin = SITE) -> Any:
         """Invoke as the links would."""

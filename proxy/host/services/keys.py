@@ -73,6 +73,7 @@ class Keys:
         self._chain_id = chain_id
         self._is_ready = is_ready
         self._other_gateways = other_gateways
+        self._addresses: set[str] | None = None
 
     def methods(self) -> Mapping[str, HostMethod]:
         """Return the rows of the host's table."""
@@ -86,6 +87,12 @@ class Keys:
         """Return the accounts made so far, by index; known while locked too."""
         return [msgspec.json.decode(value) for key, value in self._accounts.scan(b"a")]
 
+    def owns(self, address: str) -> bool:
+        """Tell whether a checksummed address is one of the accounts made so far."""
+        if self._addresses is None:
+            self._addresses = {row["address"] for row in self.known()}
+        return address in self._addresses
+
     async def get_account(self, params: GetAccount, _: Asker) -> dict[str, Any]:
         """Return `{address, publicKey, path}` of PATH/index'. The counter is on disk before a new one is told."""
         following = int(self._accounts.get(_NEXT) or b"0")
@@ -98,6 +105,8 @@ class Keys:
         account = self._signer.plugin_account((*self._own_path(), index))
         row = {"address": account.address, "publicKey": account.public_key, "path": f"{index}'"}
         self._accounts.write({key: msgspec.json.encode(row), _NEXT: str(max(following, index + 1)).encode()})
+        if self._addresses is not None:
+            self._addresses.add(account.address)
         return row
 
     def _unused(self, following: int) -> int:

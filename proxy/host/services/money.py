@@ -37,9 +37,11 @@ class Withdraw(Params, frozen=True, kw_only=True):
 
 
 class Plan(Params, frozen=True, kw_only=True):
-    """Several steps under one approval."""
+    """Several steps under one approval; or, for a stored plan, the arguments of its step that has none yet."""
 
-    steps: list[dict[str, Any]]
+    steps: list[dict[str, Any]] | None = None
+    operation: str | None = None
+    args: list[Any] | dict[str, Any] | None = None
 
 
 class Transfer(Params, frozen=True, kw_only=True):
