@@ -129,7 +129,9 @@ class FastLane(asyncio.Protocol):
         """Take note that the client sends no more; keep the connection while a whole request waits for its answer."""
         self._said_all = True
         if not self._busy:
-            return False  # nothing, or half a request
+            if self._unread and not self._needed:  # a head without an end: the slow lane knows what is wrong with it
+                return self._hand_over()
+            return False
         self._attendance.leave()
         self._ending = self._lanes.loop.call_later(self._lanes.patience.half_closed, self.abort)
         return True
@@ -379,8 +381,8 @@ class FastLane(asyncio.Protocol):
         self._since = self._lanes.loop.time()
         self._transport.close()
 
-    def _hand_over(self) -> None:
-        """Leave the connection to the slow lane, with everything not read."""
+    def _hand_over(self) -> bool:
+        """Leave the connection to the slow lane, with everything not read; False: it is done with it already."""
         self._over = True
         self._lanes.left(self)
         slow = self._lanes.slow(cast(Connection, self._counted))
@@ -392,3 +394,5 @@ class FastLane(asyncio.Protocol):
         slow.data_received(data[at:])
         if self._said_all and not slow.eof_received():
             self._transport.close()
+            return False
+        return True

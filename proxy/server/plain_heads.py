@@ -99,4 +99,7 @@ def may_become_plain(start: bytes) -> bool:
     """Tell whether the beginning of a head can still turn out plain; otherwise nobody should wait for its end here."""
     opening = b"POST /"
     fits = start.startswith(opening) if len(start) >= len(opening) else opening.startswith(start)
-    return fits and len(start) <= LONGEST and start.count(b"\n") == start.count(b"\r\n")
+    if not fits or len(start) > LONGEST or start.count(b"\n") != start.count(b"\r\n"):
+        return False
+    first, ended, _ = start.partition(b"\r\n")
+    return not ended or _FIRST.fullmatch(first) is not None
