@@ -120,7 +120,16 @@ def travels_alone(request: Request) -> bool:
     That is so for an id a node might echo in another spelling, and for params a node may refuse to parse at all: such an answer
     carries id null and could not be told from another's.
     """
-    return not (_replaceable(request.id) and _plain(request.params))
+    raw_id, params = request.id, request.params
+    if (
+        not params.isascii() or b"\\u" in params
+    ):  # a lone surrogate or broken UTF-8 spoils the whole envelope for a node
+        return True
+    if len(params) > 2 * _SAFE_DEPTH and deeper_than(_SAFE_DEPTH, params):
+        return True
+    if raw_id is not None and raw_id.isdigit() and len(raw_id) < 19 and (raw_id[0] != 0x30 or len(raw_id) == 1):
+        return False  # the usual one, told without a pattern
+    return not _replaceable(raw_id)
 
 
 def put_back(frame: bytes, raw_id: bytes) -> bytes:
@@ -152,14 +161,6 @@ def _replaceable(raw_id: bytes | None) -> bool:
     if _INTEGER.fullmatch(raw_id):
         return -(2**63) <= int(raw_id) < 2**63
     return _PLAIN_STRING.fullmatch(raw_id) is not None
-
-
-def _plain(params: bytes) -> bool:
-    if (
-        not params.isascii() or b"\\u" in params
-    ):  # a lone surrogate or broken UTF-8 spoils the whole envelope for a node
-        return False
-    return not deeper_than(_SAFE_DEPTH, params)
 
 
 def _id_span(frame: bytes) -> tuple[int, int]:

@@ -16,8 +16,7 @@ class Exchange:
 
     __slots__ = ("answer",)
 
-    def __init__(self, answer: asyncio.Future[bytes | LargeReply]) -> None:
-        self.answer = answer
+    answer: asyncio.Future[bytes | LargeReply]
 
     def expire(self) -> None:
         """Tell who waits that the time is over."""

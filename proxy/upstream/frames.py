@@ -69,11 +69,6 @@ class FrameSplitter:
             if value is not None:
                 yield value
 
-    @property
-    def in_large(self) -> bool:
-        """Tell whether the stream is in the midst of a large value."""
-        return self._arrival is not None and not self._arrival.in_memory
-
     def close(self) -> None:
         """Give back what was kept of a value that never ended."""
         if self._arrival is not None:

@@ -28,7 +28,7 @@ class Course(Exchange):
     __slots__ = ("connection",)
 
     def __init__(self, connection: Connection) -> None:
-        super().__init__(connection.loop.create_future())
+        self.answer = connection.loop.create_future()
         self.connection = connection
 
     def expire(self) -> None:

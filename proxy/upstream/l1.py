@@ -29,8 +29,8 @@ from proxy.upstream.following import POLL_DEV, POLL_FAR, POLL_NEAR, Following
 from proxy.upstream.identity import ChainIdentity, read_pin, write_pin
 from proxy.upstream.line import Line
 from proxy.upstream.node import Node
-from proxy.upstream.repeatable import may_repeat
 from proxy.upstream.subscriptions import Deliver, Unsubscribe
+from proxy.upstream.traits import traits
 
 log = logging.getLogger("l2proxy.upstream")
 
@@ -161,7 +161,10 @@ class L1:
             raise
         else:
             self._deadlines.remove(exchange)
-            node.answered(time.monotonic() - started)
+            if node is self._first:
+                figures.answered(time.monotonic() - started)
+            else:
+                node.answered(time.monotonic() - started)  # it was in trouble meanwhile
             if len(self.nodes) > 1 and refuses(body):
                 too_many = Overloaded("it refuses requests for being too many", body)
                 body = await self._elsewhere(request, node, too_many, started)
@@ -187,7 +190,7 @@ class L1:
     def _done(self, request: Request, body: bytes | LargeReply) -> NodeReply | LargeReply:
         if self._lost is not None:
             self._found()
-        if not may_repeat(request.method):
+        if not traits(request.method).repeatable:
             self.blocks.poke()  # it may have made a block
         return NodeReply(body) if isinstance(body, bytes) else body
 

@@ -48,7 +48,7 @@ class Pending(Exchange):
     __slots__ = ("deliver", "heard", "line", "method", "number", "raw_id")
 
     def __init__(self, line: Line, number: bytes, method: str, raw_id: bytes, deliver: Deliver | None) -> None:
-        super().__init__(line.loop.create_future())
+        self.answer = line.loop.create_future()
         self.line = line
         self.number = number
         self.method = method
@@ -77,6 +77,7 @@ class Line:
         self.loop = asyncio.get_running_loop()
         self.heard = 0  # values that have come
         self.pending: dict[bytes, Pending] = {}
+        self.blocked = False  # the node does not read, or sends what all others have to wait for
         self._numbers = numbers
         self._unusable = unusable
         self._owed: dict[bytes, None] = {}
@@ -107,7 +108,7 @@ class Line:
         """
         if self.socket is None or self.over.is_set():
             raise Unreachable("the connection to the L1 node has ended")
-        if self.socket.paused:
+        if self.blocked:
             await self.socket.room()
         pending = self.post(request, raw_id, deliver)
         try:
@@ -151,6 +152,7 @@ class Line:
     def begins(self, first: bytes) -> bytes | None:
         """Put the asker's id into the first bytes of a large answer; None where nobody wants it any more."""
         self._large = None
+        self.blocked = True
         number = envelope.number_at_head(first[:_TAIL])
         if number is None:
             return first  # it may stand at the end
@@ -159,6 +161,10 @@ class Line:
             return None
         self._large = pending
         return envelope.put_back(first, pending.raw_id)
+
+    def pauses(self, paused: bool) -> None:
+        """Learn that the node has stopped reading, or reads again."""
+        self.blocked = paused
 
     def ended(self, reason: str) -> None:
         """Tell all that wait that no answer will come."""
@@ -188,6 +194,7 @@ class Line:
         pending.answer.set_result(body)
 
     def _answered_at_length(self, reply: LargeReply) -> None:
+        self.blocked = False
         pending, self._large = self._large, None
         if pending is None:
             pending, reply = self._placed_at_end(reply)
@@ -216,6 +223,7 @@ class Line:
 
     def _lost(self, value: Oversize | Lost) -> None:
         self._large = None
+        self.blocked = False
         number = envelope.number_at_head(value.head)
         if number is None:
             self._cannot_tell()

@@ -62,11 +62,14 @@ class Multiplexed:
         if not lines or traits(request.method).long or envelope.travels_alone(request):
             return None
         line = lines[0]
+        due = len(line.pending)
         if len(lines) > 1:
-            line = min(lines, key=_due)
-        elif len(line.pending) >= _BUSY:
+            for other in lines:
+                if other.blocked < line.blocked or (other.blocked == line.blocked and len(other.pending) < due):
+                    line, due = other, len(other.pending)
+        elif due >= _BUSY:
             self._grow()
-        if not line.usable or line.socket.paused:  # type: ignore[union-attr]
+        if line.blocked:
             return None
         try:
             return line.post(request, b"null" if request.id is None else request.id)
@@ -177,10 +180,3 @@ class Multiplexed:
             solitary.socket.close()
             raise
         return solitary
-
-
-def _due(line: Line) -> int:
-    """Return how many answers are due on `line`; one that others block, or that takes nothing, counts as very many."""
-    socket = line.socket
-    blocked = socket is None or not line.usable or socket.paused or socket.in_large
-    return len(line.pending) + (1_000_000 if blocked else 0)

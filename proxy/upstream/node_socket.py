@@ -22,6 +22,9 @@ class Receiver(Protocol):
     def begins(self, first: bytes) -> bytes | None:
         """Return what to keep in place of the first bytes of a large value; None when nobody wants it."""
 
+    def pauses(self, paused: bool) -> None:
+        """Learn that the node has stopped reading what is sent to it, or reads again."""
+
     def ended(self, reason: str) -> None:
         """Learn once that the socket is closed."""
 
@@ -32,14 +35,6 @@ class Socket(Protocol):
     @property
     def closed(self) -> bool:
         """Tell whether nothing can be sent any more."""
-
-    @property
-    def paused(self) -> bool:
-        """Tell whether the node does not read what was sent to it."""
-
-    @property
-    def in_large(self) -> bool:
-        """Tell whether a large value is on its way in, which others have to wait for."""
 
     def send(self, frame: bytes) -> None:
         """Send one value, with all others of this turn of the loop. Raise `Broken` when the connection has ended."""

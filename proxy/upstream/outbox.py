@@ -11,7 +11,7 @@ import asyncio
 class Outbox:
     """What one connection has to send. Nothing is sent before `open` and after `close`."""
 
-    __slots__ = ("_frames", "_loop", "_room", "_transport", "paused")
+    __slots__ = ("_frames", "_loop", "_room", "_transport")
 
     def __init__(self) -> None:
         self._frames: list[bytes] = []
@@ -19,7 +19,6 @@ class Outbox:
         self._transport: asyncio.WriteTransport | None = None
         self._room = asyncio.Event()
         self._room.set()
-        self.paused = False  # the node does not read what was sent
 
     def open(self, transport: asyncio.WriteTransport) -> None:
         """Send over `transport` from now on."""
@@ -39,12 +38,10 @@ class Outbox:
 
     def pause(self) -> None:
         """Learn that the node has stopped reading."""
-        self.paused = True
         self._room.clear()
 
     def resume(self) -> None:
         """Learn that the node reads again."""
-        self.paused = False
         self._room.set()
 
     async def room(self) -> None:

@@ -29,7 +29,8 @@ class Solitary:
         """Send `frame` as it is and return the answer as it comes."""
         if self.socket is None or self.over:
             raise Unreachable("the connection to the L1 node has ended")
-        answer = self._answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[bytes | LargeReply] = asyncio.get_running_loop().create_future()
+        self._answer = answer
         try:
             self.socket.send(frame)
             return await answer
@@ -60,6 +61,9 @@ class Solitary:
     def begins(self, first: bytes) -> bytes | None:
         """Want a large answer as it is, if anybody waits for one."""
         return None if self._answer is None or self._answer.done() else as_it_is(first)
+
+    def pauses(self, paused: bool) -> None:
+        """Learn that the node has stopped reading: the one who waits waits on."""
 
     def ended(self, reason: str) -> None:
         """Tell the one who waits that no answer will come."""

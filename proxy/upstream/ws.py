@@ -92,9 +92,11 @@ class _WebSocket(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._outbox.pause()
+        self._receiver.pauses(True)
 
     def resume_writing(self) -> None:
         self._outbox.resume()
+        self._receiver.pauses(False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -110,14 +112,6 @@ class _WebSocket(asyncio.Protocol):
     @property
     def closed(self) -> bool:
         return self._transport is None or self._transport.is_closing()
-
-    @property
-    def paused(self) -> bool:
-        return self._outbox.paused
-
-    @property
-    def in_large(self) -> bool:
-        return self._reader.in_large
 
     def send(self, frame: bytes) -> None:
         if self._transport is None or self._transport.is_closing():

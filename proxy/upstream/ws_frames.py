@@ -69,11 +69,6 @@ class MessageReader:
         self._missing = 0  # bytes of the present frame's payload that have not come
         self._final = False
 
-    @property
-    def in_large(self) -> bool:
-        """Tell whether the stream is in the midst of a large message."""
-        return self._arrival is not None and not self._arrival.in_memory
-
     def close(self) -> None:
         """Give back what was kept of a message that never ended."""
         if self._arrival is not None:

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from middleware.errors import Disconnected, RpcError
-from middleware.waist import Request
+from middleware.waist import NodeReply, Request
 from proxy.upstream.block_tracker import NewHead, Reorg
 from proxy.upstream.l1 import L1
 from tests.conftest import Anvil, start_anvil
@@ -87,8 +87,8 @@ async def test_the_bytes_are_the_nodes_own(kind: str, anvil: Anvil) -> None:
         for raw_id in IDS:
             for method, params in REQUESTS if raw_id in (b"1", b"1.5") else REQUESTS[:2]:
                 wanted = await directly(anvil, kind, written(method, params, raw_id))
-                got = (await l1.forward(Request(method, params, raw_id))).body
-                assert got == wanted, (method, params[:40], raw_id)
+                got = await l1.forward(Request(method, params, raw_id))
+                assert got == NodeReply(wanted), (method, params[:40], raw_id)
 
 
 @pytest.mark.parametrize("kind", KINDS)

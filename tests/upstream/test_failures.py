@@ -13,13 +13,20 @@ from typing import Any
 import pytest
 
 from middleware.errors import Disconnected, LimitExceeded
-from middleware.waist import LargeReply, Request
+from middleware.waist import LargeReply, NodeReply, Request
 from proxy.upstream.l1 import L1
 from tests.upstream.fake_node import OTHER_GENESIS, Die, FakeNode, Hang, ok, raw_id, result
 
 KINDS = ["http", "ws", "ipc"]
 RAW_TRANSACTION = Request("eth_sendRawTransaction", b'["0x02"]', b"1")
 BALANCE = Request("eth_getBalance", b'["0x01"]', b"1")
+
+
+async def body_of(l1: L1, request: Request) -> bytes:
+    """Return the answer to `request`, which is small."""
+    reply = await l1.forward(request)
+    assert isinstance(reply, NodeReply)
+    return reply.body
 
 
 @contextlib.asynccontextmanager
@@ -163,7 +170,7 @@ async def test_an_http_error_passes_if_it_is_an_answer(
     async with node.http(reply=reply) as url:
         l1 = L1([url])
         if passes:
-            assert (await l1.forward(BALANCE)).body == body
+            assert await body_of(l1, BALANCE) == body
         else:
             with pytest.raises(Disconnected, match=status[:3].decode()):
                 await l1.forward(BALANCE)
@@ -254,6 +261,7 @@ async def test_a_deep_trace_arrives_whole_and_hurts_nobody(kind: str, short_tmp:
     async with behind(FakeNode(answer), kind, short_tmp) as l1:
         ask = Request("debug_traceTransaction", b'["0x01"]', b'"me"')
         reply, send, balance = await asyncio.gather(*(l1.forward(one) for one in (ask, RAW_TRANSACTION, BALANCE)))
+        assert isinstance(reply, NodeReply)
         assert reply.body == b'{"jsonrpc":"2.0","id":"me","result":' + trace + b"}"
         assert send.result() == balance.result() == "0x2"
         with pytest.raises(Disconnected, match="not JSON-RPC"):
@@ -294,7 +302,7 @@ async def test_the_callers_id_stands_where_the_node_put_it(kind: str, shape: byt
 
     async with behind(FakeNode(answer), kind, short_tmp) as l1:
         for caller in (b"1", b'"x"', b"null", b"-9223372036854775808", b"1.5"):
-            body = (await l1.forward(Request("eth_getBalance", b"[]", caller))).body
+            body = await body_of(l1, Request("eth_getBalance", b"[]", caller))
             assert body == shape % caller
 
 
@@ -320,9 +328,9 @@ async def test_an_answer_without_id_reaches_its_asker_and_nobody_else(short_tmp:
 
     async with behind(FakeNode(answer), "ipc", short_tmp, call_seconds=5) as l1:
         calls = [
-            l1.forward(Request(method, b"[]", b"1")) for method in ("eth_getBalance", "eth_call", "eth_getBalance")
+            body_of(l1, Request(method, b"[]", b"1")) for method in ("eth_getBalance", "eth_call", "eth_getBalance")
         ]
-        bodies = [reply.body for reply in await asyncio.gather(*calls)]
+        bodies = await asyncio.gather(*calls)
         assert bodies == [result({"id": 1}, "0x2"), refusal, result({"id": 1}, "0x2")]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from middleware.waist import ANONYMOUS, Context, Request
+from middleware.waist import ANONYMOUS, Context, NodeReply, Request
 from proxy.methods.filters import Filters, handlers
 from proxy.upstream.embedded import CHAIN_ID
 from proxy.upstream.embedded.launch import ensure
@@ -36,8 +36,8 @@ async def test_the_embedded_l1_serves_as_any_node_does(short_tmp: Path) -> None:
         assert head["number"] == "0x1"
         assert await methods["eth_getFilterChanges"]([blocks], context) == [head["hash"]]
         for raw_id in (b"1", b'"a"', b"null", b"1.5", b"123456789012345678901234567890"):
-            answer = (await l1.forward(Request("eth_chainId", b"[]", raw_id))).body
-            assert answer == b'{"jsonrpc":"2.0","id":' + raw_id + b',"result":"0x539"}'
+            answer = await l1.forward(Request("eth_chainId", b"[]", raw_id))
+            assert answer == NodeReply(b'{"jsonrpc":"2.0","id":' + raw_id + b',"result":"0x539"}')
     finally:
         await l1.close()
         await node.stop()
