@@ -32,6 +32,7 @@ from proxy.app.health import Health, Stores, Watched, check_doors
 from proxy.app.layer1 import open_l1
 from proxy.app.options import RunOptions, StartRefused
 from proxy.app.services import Services
+from proxy.app.standing import Standing
 from proxy.host.gateways import Gateways
 from proxy.methods.dispatcher import Dispatcher
 from proxy.server.connections import Connections
@@ -162,7 +163,8 @@ def _doors(services: Services, chain: Chain, options: RunOptions, stores: Stores
         operations=Watched(health, Exposition(services, figures, connections.__len__)),
     )
     ipc = SocketListener(door, sockets[0], connections=connections, most_bytes=limits.body)
-    owner = Dispatcher(services.admin_handlers(lambda: _ready_line(dapp, path, services.l1.chain_id)))
+    standing = Standing(services, health, figures, connections.__len__)
+    owner = Dispatcher(services.admin_handlers(lambda: _ready_line(dapp, path, services.l1.chain_id), standing))
     admin = SocketListener(Door(owner), sockets[1], origin=OWNER)
     return Doors(dapp, ipc, admin)
 

@@ -56,6 +56,7 @@ class Exposition(Collector):
         yield _gauge("l2proxy_connections", "Connections open on the doors for dapps.", self.connections())
         yield from _chain(self.services.l1)
         yield from _nodes(self.services.l1)
+        yield from _cache(self.services)
         yield from _subscriptions(self.services)
         yield from _authority(self.services)
         yield from _plugins(self.services)
@@ -123,6 +124,18 @@ def _nodes(l1: L1) -> Iterator[Metric]:
             lag.add_metric(label, figures.head_lag)
         breaker.add_metric([*label, figures.breaker], 1)
     yield from (up, requests, failures, in_flight, reconnects, latency, lag, breaker)
+
+
+def _cache(services: Services) -> Iterator[Metric]:
+    figures = services.node_answers.cache.figures
+    yield _counter("l2proxy_cache_hits", "Answers from memory.", figures.hits)
+    yield _counter("l2proxy_cache_misses", "Answers the cache could keep and did not have.", figures.misses)
+    yield _counter("l2proxy_cache_evictions", "Answers dropped for want of room.", figures.evictions)
+    yield _counter("l2proxy_cache_flushes", "Times that everything was dropped.", figures.flushes)
+    yield _gauge("l2proxy_cache_entries", "Answers in memory.", figures.entries)
+    yield _gauge("l2proxy_cache_bytes", "Their size.", figures.bytes)
+    sharing = services.node_answers.in_flight.figures
+    yield _counter("l2proxy_shared_answers", "Calls answered by an identical one that ran already.", sharing.shared)
 
 
 def _subscriptions(services: Services) -> Iterator[Metric]:

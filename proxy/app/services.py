@@ -5,7 +5,7 @@ They know each other only through the Protocols in their own files; this module 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from middleware.chain import Chain, Link
@@ -153,11 +153,15 @@ class Services:
             **filters.handlers(self.filters),
         }
 
-    def admin_handlers(self, doors: Callable[[], dict[str, Any]]) -> dict[str, Handler]:
-        """Return every method of the owner; `doors` returns the ready line."""
+    def admin_handlers(
+        self, doors: Callable[[], dict[str, Any]], standing: Callable[[], Awaitable[dict[str, Any]]] | None = None
+    ) -> dict[str, Handler]:
+        """Return every method of the owner; `doors` returns the ready line, `standing` what status shows beside it."""
         return {
             **self.ground.authority_handlers(lambda: str(doors()["dapp"])),
-            **status.admin_handlers(self.l1, self.keyring, self.authority, self.plugins, doors),
+            **status.admin_handlers(
+                self.l1, self.keyring, self.authority, self.plugins, doors, standing or status.nothing_more
+            ),
             **account_administration.admin_handlers(self.keyring, self.l1),
             **plugin_administration.admin_handlers(self.ground.catalog, self.plugins),
         }

@@ -17,7 +17,7 @@ COMMANDS = {
     "init": ("proxy.cli.init:init", "Create the keystore of a data directory."),
     "run": ("proxy.cli.run:run", "Run the daemon."),
     "status": ("proxy.cli.status:status", "Show what the daemon is doing."),
-    "doctor": ("proxy.cli.status:doctor", "Check this machine and data directory, and say what to do."),
+    "doctor": ("proxy.cli.doctor:doctor", "Check machine, data directory, nodes and daemon, and say what to do."),
     "config": ("proxy.cli.configuration:config", "Show the settings in force."),
     "lock": ("proxy.cli.unlock:lock", "Drop the main accounts' keys from memory."),
     "unlock": ("proxy.cli.unlock:unlock", "Unlock the accounts of a running daemon."),

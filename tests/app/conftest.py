@@ -12,7 +12,19 @@ from proxy.app.daemon import Doors, open_daemon
 from proxy.app.options import RunOptions
 from proxy.app.services import Services
 from proxy.config import Config
-from tests.upstream.fake_node import FakeNode
+from tests.upstream.fake_node import Die, FakeNode
+
+
+class Mortal(FakeNode):
+    """A node that drops every connection once it is dead."""
+
+    dead = False
+
+    async def respond(self, raw: bytes) -> bytes | None:
+        if self.dead:
+            raise Die
+        return await super().respond(raw)
+
 
 Running = tuple[Services, Doors]
 Start = Callable[..., AbstractAsyncContextManager[Running]]

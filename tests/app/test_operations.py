@@ -14,7 +14,7 @@ from middleware.metrics import CODES
 from proxy.app.health import Stores
 from proxy.config import Config, LogSettings
 from proxy.storage import Database
-from tests.app.conftest import Running, Start
+from tests.app.conftest import Mortal, Running, Start
 from tests.upstream.fake_node import FakeNode
 
 PATHS = ("/healthz", "/readyz", "/metrics")
@@ -73,14 +73,16 @@ async def test_an_old_block_is_not_ready(start: Start) -> None:
         assert (status, body) == (200, '{"status":"alive"}')
 
 
-async def test_a_node_that_went_away_is_named_by_no_address(daemon: Running) -> None:
-    services, _ = daemon
-    for node in services.l1.nodes:
-        node.hangs()
-    status, found = await readiness(daemon)
-    assert status == 503
-    assert found["checks"]["l1"]["ok"] is False
-    assert "127.0.0.1" not in str(found)
+async def test_a_node_that_went_away_is_named_by_no_address(start: Start) -> None:
+    node = Mortal()
+    async with start(node) as daemon:
+        node.dead = True
+        assert (await call(daemon, "eth_call"))["error"]["code"] == 4900
+        status, found = await readiness(daemon)
+        assert status == 503
+        assert found["checks"]["l1"]["ok"] is False
+        assert "127.0.0.1" not in str(found)
+        assert value(await families(daemon), "l2proxy_upstream_up", node="1") == 0
 
 
 async def test_a_door_that_vanished_is_not_ready(daemon: Running) -> None:
