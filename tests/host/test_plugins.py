@@ -59,6 +59,7 @@ async def test_what_comes_after_the_timeout_is_handed_to_the_record(home: Home) 
     recorded: asyncio.Queue[tuple[Origin, Invocation, Result | RpcError]] = asyncio.Queue()
     home.plugins.on_late_answer(lambda *late: recorded.put_nowait(late))
     await home.add(ECHO)
+    await home.running("echo")
     for how in ("result", "error"):
         with pytest.raises(PluginTimeout):
             await invoke_under_key(home, how, 7)
@@ -80,6 +81,7 @@ async def test_without_a_key_a_late_answer_is_dropped(home: Home) -> None:
     recorded: list[object] = []
     home.plugins.on_late_answer(lambda *late: recorded.append(late))
     await home.add(ECHO)
+    await home.running("echo")
     with pytest.raises(PluginTimeout):
         await home.invoke("echo", "late", ["result", 7])
     await home.invoke("echo", "wait", [True])

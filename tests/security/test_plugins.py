@@ -83,6 +83,7 @@ async def test_a_broken_frame_ends_the_process_and_only_it(
     await home.add(ECHO)
     code = RAW + f"answer(hear(), {{}})\nmessage = hear()\n{behaviour[1]}\nsay('\\n')\ntime.sleep(60)\n"
     await home.add(package(tmp_path, "hostile", code, ACTION))
+    await home.running("hostile")
     with pytest.raises(PluginUnavailable) as caught:
         async with asyncio.timeout(20):
             await home.invoke("hostile", "go")
@@ -94,6 +95,7 @@ async def test_a_broken_frame_ends_the_process_and_only_it(
 async def test_a_second_answer_ends_the_process(home: Home, tmp_path: Path) -> None:
     code = RAW + "answer(hear(), {})\nmessage = hear()\nanswer(message, None)\nanswer(message, None)\ntime.sleep(60)\n"
     await home.add(package(tmp_path, "hostile", code, ACTION))
+    await home.running("hostile")
     assert await home.invoke("hostile", "go") is None
     async with asyncio.timeout(10):
         while "not open" not in str(home.plugins.catalog.log("hostile").read()):  # noqa: ASYNC110 - a process is polled
@@ -106,6 +108,7 @@ async def test_silence_is_a_timeout_and_a_late_answer_is_dropped(home: Home, tmp
         + "answer(hear(), {})\nlate = hear()\nnext = hear()\nanswer(late, None)\nanswer(next, None)\ntime.sleep(60)\n"
     )
     await home.add(package(tmp_path, "hostile", code, ACTION))
+    await home.running("hostile")
     with pytest.raises(PluginTimeout) as caught:
         await home.invoke("hostile", "go")
     assert caught.value.data == {"plugin": "hostile", "outcome": "unknown"}
@@ -116,7 +119,7 @@ async def test_a_flood_holds_up_nobody(home: Home, tmp_path: Path) -> None:
     flood = 'line = b\'{"jsonrpc":"2.0","method":"log","params":{"message":"x"}}\\n\' * 1000\nwhile True: say(line)\n'
     await home.add(ECHO)
     await home.add(package(tmp_path, "hostile", RAW + "answer(hear(), {})\n" + flood, ACTION))
-    await home.plugins._hosted["hostile"].life.channel()
+    await home.running("hostile")
     loop = asyncio.get_running_loop()
     for number in range(20):
         began = loop.time()
@@ -184,6 +187,7 @@ time.sleep(60)
     returns = 'returns = [{ name = "found", type = "string" }]\n'
     code = RAW + f"OUT = {str(tmp_path / 'out')!r}\n" + probe
     await home.add(package(tmp_path, "hostile", code, ACTION + returns))
+    await home.running("hostile")
     found = json.loads((await home.invoke("hostile", "go"))["found"])
     assert found["environ"].get("L2PROXY_TEST_SECRET") is None
     assert set(found["environ"]) <= {"LC_CTYPE"}  # CPython itself sets it (PEP 538)

@@ -50,6 +50,9 @@ async def running(short_tmp: Path) -> AsyncIterator[Running]:
         async with open_daemon(options, lambda line: None) as (_, doors):
             running = Running(str(data / "admin.ipc"), f"http://127.0.0.1:{doors.dapp.port}", session)
             await running.owner("admin_pluginAdd", source=str(ECHO), grants=["all"])
+            async with asyncio.timeout(20):
+                while (await running.owner("admin_status"))["plugins"][0]["status"] != "running":  # noqa: ASYNC110 - polled
+                    await asyncio.sleep(0.02)  # a process is polled
             yield running
 
 

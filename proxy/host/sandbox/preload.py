@@ -17,7 +17,7 @@ from collections.abc import Iterator
 WITHHELD = ("ssl", "_ssl", "_hashlib")
 
 _EXTENSIONS = """
-    _asyncio _bisect _blake2 _contextvars _csv _ctypes _datetime _decimal _elementtree _heapq _json _md5 _opcode _pickle
+    _bisect _blake2 _contextvars _csv _ctypes _datetime _decimal _elementtree _heapq _json _md5 _opcode _pickle
     _queue _random _sha1 _sha2 _sha256 _sha3 _sha512 _socket _statistics _struct _zoneinfo array binascii cmath fcntl math
     pyexpat select unicodedata zlib
 """
@@ -62,7 +62,7 @@ def withhold() -> None:
 
 def load() -> None:
     """Import what must not be looked for later."""
-    for name in (*EXTENSIONS, *NEEDED):
+    for name in (*NEEDED, *EXTENSIONS):  # in this order: _asyncio before asyncio would leave two kinds of tasks
         with contextlib.suppress(ImportError):  # versions of Python differ in how they cut their extensions
             importlib.import_module(name)
 
