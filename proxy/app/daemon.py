@@ -26,6 +26,7 @@ from middleware.metrics import RequestFigures
 from middleware.waist import OWNER
 from middleware.web3_adapter import configured_links
 from proxy.app import logs
+from proxy.app.allocator import keep_freed_memory
 from proxy.app.exposition import Exposition
 from proxy.app.ground import open_ground
 from proxy.app.health import Health, Stores, Watched, check_doors
@@ -62,6 +63,7 @@ def serve(options: RunOptions, notice: Notice) -> None:
     """Run a daemon until SIGTERM or SIGINT. Raises `StartRefused`, or what keeps it from starting."""
     logs.set_up(options.config.log)
     _raise_descriptor_limit()
+    keep_freed_memory()
     uvloop.run(_serve(options, logs.notices(options.config.log, notice)))
 
 
