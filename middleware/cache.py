@@ -21,6 +21,7 @@ from middleware.cache_rules import RULES, TELLS_BLOCKS, Holds, holds, rewrites, 
 from middleware.cache_store import CacheStore, Kept, Key
 from middleware.cache_switch import CacheSwitch
 from middleware.epoch import Epoch
+from middleware.methods import MethodClass, MethodTable
 from middleware.waist import Answer, Context, Next, NodeReply, OriginKind, Request
 
 HELD = 2.0  # seconds an answer about the newest state is given again at most
@@ -48,24 +49,21 @@ class Cache:
         self,
         epoch: Epoch,
         switch: CacheSwitch,
+        table: MethodTable,
         odd: Callable[[Request], bool],
         most_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._epoch, self._switch, self._odd, self._clock = epoch, switch, odd, clock
+        self._epoch, self._switch, self._table, self._odd, self._clock = epoch, switch, table, odd, clock
         self._store = CacheStore(most_bytes)
         self._seen, self._history = epoch.number, epoch.history
         self.figures = self._store.figures
 
     def handles(self, method: str) -> bool:
         """Tell whether answers of `method` are remembered, tell of blocks, or a call of it may change the chain."""
-        return (
-            method in RULES
-            or method in TELLS_BLOCKS
-            or method == "eth_blockNumber"
-            or sends(method)
-            or rewrites(method)
-        )
+        if rewrites(method):
+            return self._table.classify(method) is MethodClass.PASS  # what is refused anyhow changes nothing
+        return method in RULES or method in TELLS_BLOCKS or method == "eth_blockNumber" or sends(method)
 
     def get(self, request: Request, context: Context) -> bytes | None:
         """Return the whole body that answers `request`, None if nothing is remembered that still holds. Permission stands before."""

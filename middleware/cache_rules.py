@@ -142,17 +142,14 @@ TELLS_BLOCKS = frozenset(
 )
 """Methods whose answers show how far the node's chain goes."""
 
-_READS = ("eth_", "net_", "web3_", "debug_", "trace_", "txpool_")
-_SENDS = ("eth_send", "l2_", "eth_submit")
+_READS = ("eth_", "net_", "web3_", "debug_", "trace_", "txpool_", "l2_", "wallet_", "personal_", "rpc.")
 
 
 def rewrites(method: str) -> bool:
     """Tell whether `method` may change history or state at will: a developer's namespace, or one nobody here knows."""
-    return method.lower().startswith("debug_sethead") or not method.startswith(
-        (*_READS, *_SENDS, "wallet_", "personal_")
-    )
+    return method.lower().startswith("debug_sethead") or not method.startswith(_READS)
 
 
 def sends(method: str) -> bool:
     """Tell whether `method` may put something on the chain."""
-    return method.startswith(_SENDS)
+    return method.startswith(("eth_send", "eth_submit")) or method == "l2_invoke"

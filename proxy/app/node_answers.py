@@ -14,6 +14,7 @@ from middleware.chain import Link
 from middleware.epoch import Epoch
 from middleware.in_flight import InFlight
 from middleware.log_ranges import LogRanges
+from middleware.methods import MethodTable
 from proxy.config import Config
 from proxy.upstream.block_tracker import Reorg
 from proxy.upstream.envelope import travels_alone
@@ -23,14 +24,14 @@ from proxy.upstream.l1 import L1
 class NodeAnswers:
     """The links in the order a passed call takes them; their figures are read by the metrics."""
 
-    def __init__(self, l1: L1, config: Config) -> None:
+    def __init__(self, l1: L1, table: MethodTable, config: Config) -> None:
         settings = config.cache
         self._l1 = l1
         self._enabled = settings.enabled
         self.epoch = Epoch(l1.blocks)
         l1.blocks.on_change(lambda event: self.epoch.moved(back=isinstance(event, Reorg)))
         switch = CacheSwitch(settings.enabled, self._standing)
-        self.cache = Cache(self.epoch, switch, travels_alone, settings.bytes)
+        self.cache = Cache(self.epoch, switch, table, travels_alone, settings.bytes)
         self.in_flight = InFlight(self.epoch, switch, travels_alone)
         self.log_ranges = LogRanges(l1.call, tempfile.TemporaryFile, config.limits.response)
 

@@ -96,7 +96,7 @@ class Services:
             token_alive=self.authority.tokens.alive,
         )
         self.filters = filters.Filters(l1, limit=ground.config.limits.subscriptions)
-        self.node_answers = NodeAnswers(l1, ground.config)
+        self.node_answers = NodeAnswers(l1, table, ground.config)
         self.keyring.on_lock(self.authority.locked)
 
     def _confirmations(self) -> int:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from middleware.cache import HELD, Cache
 from middleware.cache_switch import CacheSwitch, Standing, is_throwaway
 from middleware.epoch import Epoch
+from middleware.methods import MethodTable
 from middleware.waist import ANONYMOUS, SOCKET, Context, LargeReply, NodeReply, Origin, Request, Result
 from proxy.upstream.envelope import travels_alone
 from tests.middleware.model_chain import Block, Node, Tracker, at_once
@@ -34,7 +35,12 @@ class Stand:
         self.standing = Standing(reachable=True, throwaway=False)
         self.now = 1000.0
         self.cache = Cache(
-            self.epoch, CacheSwitch(enabled, lambda: self.standing), travels_alone, most_bytes, lambda: self.now
+            self.epoch,
+            CacheSwitch(enabled, lambda: self.standing),
+            MethodTable(dev=True),
+            travels_alone,
+            most_bytes,
+            lambda: self.now,
         )
         self.look()
 
@@ -299,6 +305,26 @@ def test_a_developers_call_flushes(method: str) -> None:
     stand.body(method)
     stand.node.poked = "yes"
     assert [stand.calls(*call) for call in (*LASTING, *WITH_HEAD)] == [1] * (len(LASTING) + len(WITH_HEAD))
+
+
+@pytest.mark.parametrize(
+    ("method", "handled"),
+    [
+        ("eth_call", True),
+        ("eth_blockNumber", True),
+        ("eth_sendRawTransactionSync", True),
+        ("eth_sendTransaction", True),
+        ("l2_invoke", True),
+        ("anvil_mine", True),
+        ("hostile_flush", False),  # refused behind, so it may not flush here
+        ("debug_setHead", False),
+        ("eth_estimateGas", False),
+        ("debug_traceCall", False),
+        ("l2_getState", False),
+    ],
+)
+def test_whom_it_stands_before(method: str, handled: bool) -> None:
+    assert Stand().cache.handles(method) is handled
 
 
 def test_on_a_throwaway_chain_nothing_holds_longer_than_a_moment_and_a_send_flushes() -> None:
