@@ -21,6 +21,7 @@ from proxy.authority.origins import BadOrigin, parse_web_origin
 from proxy.host.deposits import Deposits
 from proxy.host.gateway_events import GatewayEvents
 from proxy.host.gateways import Gateways
+from proxy.host.guards import Guards
 from proxy.host.operations import Operations
 from proxy.host.plugins import Plugins
 from proxy.host.ports import Ports
@@ -87,6 +88,7 @@ class Services:
         self.plugins = Plugins(ground.catalog, ports)
         self.plugins.on_late_answer(self._record_late)
         self._deposits = deposits
+        self.guards = Guards(l1, self.operations, deposits, self.keyring, own, self.plugins.all, notice)
         self.subscriptions = subscriptions.Subscriptions(
             l1,
             self.authority.permissions,
@@ -119,10 +121,12 @@ class Services:
         """Go on with what was under way when the last daemon ended, then host the plugins."""
         await self.operations.start()
         await self.plugins.start()
+        self.guards.start()
 
     async def close(self) -> None:
         """End everything, plugins first: they use all the rest."""
         await self.authority.close()
+        await self.guards.close()
         await self.plugins.close()
         await self.operations.close()
         await self.subscriptions.close()

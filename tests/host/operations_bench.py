@@ -260,6 +260,13 @@ class Bench:
         context = Context(Origin.plugin(PLUGIN), serving=serving)
         return await self.operations.submit(self.plugin, kind, given | params, context)
 
+    @staticmethod
+    async def settled(condition: Callable[[], bool]) -> None:
+        """Let everything that can run do so until the condition holds."""
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
+                await asyncio.sleep(0)
+
     async def until(self, status: str, operation_id: str | None = None) -> dict[str, Any]:
         """Wait until the newest operation (or that one) has the status of itself or its newest step."""
         async with asyncio.timeout(10):

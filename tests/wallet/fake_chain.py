@@ -114,6 +114,9 @@ class FakeChain:
     def eth_maxPriorityFeePerGas(self) -> str:
         return hex(10**9)
 
+    def eth_gasPrice(self) -> str:
+        return hex(self.base_fee + 10**9)
+
     def eth_getBalance(self, address: str, tag: str) -> str:
         if tag.startswith("0x") and int(tag, 16) < self.head:
             return hex(self.past_balances[int(tag, 16)].get(to_checksum_address(address), 0))
