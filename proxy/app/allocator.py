@@ -21,4 +21,5 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     settings = ((TRIM_THRESHOLD, KEPT), (TOP_PAD, AHEAD), (MMAP_THRESHOLD, OF_THEIR_OWN))
-    return all([mallopt(what, amount) == 1 for what, amount in settings])
+    taken = [mallopt(what, amount) for what, amount in settings]
+    return all(taken)
