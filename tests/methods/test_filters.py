@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from middleware.waist import ANONYMOUS, Context, Origin
 from proxy.methods.filters import Filters, handlers
 from proxy.upstream.l1 import L1
 from tests.conftest import Anvil
+from tests.upstream.chain_node import ChainNode, failure
 
 PAGE, OTHER = Context(Origin.web("https://app.example")), Context(Origin.web("https://other.example"))
 SENDER = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
@@ -141,6 +143,104 @@ async def test_block_filters_have_no_logs(anvil: Anvil) -> None:
             await h.ask("eth_getFilterLogs", await h.ask("eth_newBlockFilter"))
 
 
+async def test_a_filter_for_the_past_has_its_past_in_getFilterLogs_alone(anvil: Anvil) -> None:
+    async with house(anvil) as h:
+        sent = [await h.emit() for _ in range(3)]
+        block = await h.l1.call("eth_getBlockByNumber", "0x2", False)
+        past = await h.ask("eth_newFilter", {"fromBlock": "0x1", "toBlock": "0x2"})
+        one = await h.ask("eth_newFilter", {"blockHash": block["hash"]})
+        newest = await h.ask("eth_newFilter", {"fromBlock": "latest", "toBlock": "pending"})
+        settled = await h.ask("eth_newFilter", {"fromBlock": "finalized"})
+        sent.append(await h.emit())
+        for number, logs in ((past, sent[:2]), (one, [sent[1]])):
+            assert await h.ask("eth_getFilterChanges", number) == []
+            assert [log["transactionHash"] for log in await h.ask("eth_getFilterLogs", number)] == logs
+        for number in (newest, settled):
+            assert [log["transactionHash"] for log in await h.ask("eth_getFilterChanges", number)] == sent[3:]
+
+
+async def test_block_hashes_of_a_new_branch_are_handed_out(anvil: Anvil) -> None:
+    async with house(anvil) as h:
+        number = await h.ask("eth_newBlockFilter")
+        await h.emit()
+        await h.emit()
+        assert len(await h.ask("eth_getFilterChanges", number)) == 2
+        await h.l1.call("anvil_reorg", 1, [])
+        newest = await h.l1.call("eth_getBlockByNumber", "latest", False)
+        assert await h.ask("eth_getFilterChanges", number) == [newest["hash"]]
+
+
+async def test_pending_transactions_of_all_filters_are_one_filter_at_the_node(short_tmp: Path) -> None:
+    node = ChainNode()
+    async with node.http() as url:
+        l1 = L1([url])
+        await l1.start()
+        h = House(l1)
+        first = await h.ask("eth_newPendingTransactionFilter")
+        node.pending = ["0x01"]
+        second = await h.ask("eth_newPendingTransactionFilter", True, context=OTHER)
+        node.pending = ["0x02"]
+        assert await h.ask("eth_getFilterChanges", first) == ["0x01", "0x02"]
+        assert await h.ask("eth_getFilterChanges", second, context=OTHER) == [{"hash": "0x02", "nonce": "0x0"}]
+        assert node.times("eth_newPendingTransactionFilter") == 1
+        assert h.filters.active == {"pending": 2}
+
+        async def forgotten(request: dict[str, Any]) -> bytes | None:
+            unknown = request["method"] == "eth_getFilterChanges"
+            return failure(request, -32000, "filter not found") if unknown else None
+
+        node.answer = forgotten
+        assert await h.ask("eth_getFilterChanges", first) == []
+        assert node.times("eth_newPendingTransactionFilter") == 2
+        node.answer = None
+        for number, context in ((first, PAGE), (second, OTHER)):
+            assert await h.ask("eth_uninstallFilter", number, context=context) is True
+        assert node.times("eth_uninstallFilter") == 1
+        await l1.close()
+
+
+async def test_what_could_not_be_read_is_handed_out_by_the_next_poll(short_tmp: Path) -> None:
+    node = ChainNode()
+    async with node.http() as url:
+        l1 = L1([url])
+        await l1.start()
+        h = House(l1)
+        number = await h.ask("eth_newFilter", {})
+        node.mine("0x01")
+        node.unknown.add(node.mine("0x02"))
+        with pytest.raises(RpcError, match="unknown block"):
+            await h.ask("eth_getFilterChanges", number)
+        node.unknown.clear()
+        assert [log["data"] for log in await h.ask("eth_getFilterChanges", number)] == ["0x01", "0x02"]
+        node.unknown.add(node.mine("0x03"))
+        with pytest.raises(RpcError, match="unknown block"):
+            await h.ask("eth_getFilterChanges", number)
+        node.cut(1)
+        node.mine("0x04")
+        assert [log["data"] for log in await h.ask("eth_getFilterChanges", number)] == ["0x04"]
+        both = await asyncio.gather(*(h.ask("eth_getFilterChanges", number) for _ in range(2)))
+        assert both == [[], []]
+        node.mine("0x05")
+        first, second = await asyncio.gather(*(h.ask("eth_getFilterChanges", number) for _ in range(2)))
+        assert [log["data"] for log in first + second] == ["0x05"], "two polls at once share the changes"
+        await l1.close()
+
+
+async def test_unused_filters_are_forgotten_with_the_next_block(short_tmp: Path) -> None:
+    node = ChainNode()
+    async with node.http() as url:
+        l1 = L1([url])
+        await l1.start()
+        h = House(l1)
+        for _ in range(3):
+            await h.ask("eth_newBlockFilter")
+        h.now = 301.0
+        node.mine()
+        await l1.blocks.sync()
+        assert len(h.filters) == 0
+        await l1.close()
+
+
 async def test_unused_for_five_minutes_it_ends(anvil: Anvil) -> None:
     async with house(anvil) as h:
         used, unused = await h.ask("eth_newFilter", {}), await h.ask("eth_newFilter", {})
@@ -182,6 +282,9 @@ NO_IDS: list[Any] = [None, [], [1], {}]
         *(("eth_newFilter", [{"fromBlock": value}]) for value in NO_BLOCKS),
         ("eth_newFilter", [{"fromBlock": "0x5", "toBlock": "0x4"}]),
         ("eth_newBlockFilter", [1]),
+        *(("eth_newPendingTransactionFilter", params) for params in (["true"], [1], [0], [True, True], {"a": 1})),
+        ("eth_newFilter", [{"blockHash": "0x" + "11" * 32, "toBlock": "0x1"}]),
+        ("eth_newFilter", [{"toBlock": "finalized"}]),
         *((method, params) for method in ("eth_getFilterChanges", "eth_uninstallFilter") for params in NO_IDS),
     ],
 )
