@@ -94,9 +94,10 @@ class Arrival:
             if self.size > LARGE:
                 self._spill()
 
-    def collected(self) -> bytes:
-        """Return what came, all of which is in memory."""
-        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+    @property
+    def chunks(self) -> list[bytes]:
+        """What came, in pieces, while all of it is in memory."""
+        return self._chunks
 
     def finish(self) -> bytes | LargeReply | Oversize | Lost:
         """Return the whole answer; nothing may be added after it."""
@@ -104,14 +105,17 @@ class Arrival:
             self._lose(Lost(self._head, "it is not JSON-RPC"))
         if self._file is not None:
             return LargeReply(self._file, self._written)
-        return self.collected() if self._lost is None else self._lost
+        return self._collected() if self._lost is None else self._lost
 
     def abandon(self) -> None:
         """Give back what was kept of an answer that broke off."""
         self._lose(Lost(self._head))
 
+    def _collected(self) -> bytes:
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+
     def _spill(self) -> None:
-        first = self.collected()
+        first = self._collected()
         self._head = first[:_HEAD]
         placed = self._begins(first)
         if placed is None:

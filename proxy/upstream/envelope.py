@@ -28,6 +28,8 @@ _FIRST = re.compile(
 )
 _LAST = re.compile(rb',[ \t\r\n]*+"id"[ \t\r\n]*+:[ \t\r\n]*+(-?[0-9]+)[ \t\r\n]*+\}[ \t\r\n]*+\Z')
 _HEAD = b'{"jsonrpc":"2.0","id":'
+# From so many bytes on a copy costs more than a view.
+_SHORT = 4096
 
 # serde_json refuses a request nested deeper than 128 levels as a whole, and answers with id null.
 _SAFE_DEPTH = 64
@@ -137,10 +139,13 @@ def put_back(frame: bytes, raw_id: bytes) -> bytes:
     if frame.startswith(_HEAD):
         start = len(_HEAD)
         end = frame.find(b",", start)
-        if end > 0 and frame[start:end].isdigit():
-            return frame[:start] + raw_id + frame[end:]
-    start, end = _id_span(frame)
-    return frame[:start] + raw_id + frame[end:]
+        if not (end > 0 and frame[start:end].isdigit()):
+            start, end = _id_span(frame)
+    else:
+        start, end = _id_span(frame)
+    if len(frame) < _SHORT:
+        return frame[:start] + raw_id + frame[end:]
+    return b"".join((frame[:start], raw_id, memoryview(frame)[end:]))
 
 
 def number_at_head(head: bytes) -> bytes | None:

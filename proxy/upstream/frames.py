@@ -100,7 +100,7 @@ class FrameSplitter:
             return None, b""
         if end < 0 or arrival.size + end > most:
             return self._count_from_here(arrival, data)  # it may be whole all the same, or is large: counting tells
-        line = arrival.collected() + data[:end] if arrival.size else data[:end]
+        line = b"".join((*arrival.chunks, data[:end])) if arrival.size else data[:end]
         try:
             frame = Frame(line, read(line))
         except msgspec.DecodeError:
@@ -112,7 +112,7 @@ class FrameSplitter:
     def _count_from_here(self, arrival: Arrival, data: bytes) -> tuple[Value | None, bytes]:
         self._balance = Balance()
         self._arrival = Arrival(self._keeping, self._begins, framed=True)
-        return None, arrival.collected() + data
+        return None, b"".join((*arrival.chunks, data))
 
     def _ended(self, arrival: Arrival, data: bytes, end: int) -> tuple[Value, bytes]:
         arrival.add(data[:end])
