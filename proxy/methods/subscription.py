@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from middleware.errors import InvalidParams
 from middleware.waist import Connection, Origin
 from proxy.host.state import resolve
@@ -32,12 +34,14 @@ class Subscription:
     stop: Callable[[], Awaitable[None]] | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def push(self, result: bytes) -> None:
-        """Send `result` (raw JSON), or hold it until the id has left."""
-        frame = b'{"jsonrpc":"2.0","method":"eth_subscription","params":{"subscription":"%b","result":%b}}' % (
-            self.id.encode(),
-            result,
+    def __post_init__(self) -> None:
+        self._head = (
+            b'{"jsonrpc":"2.0","method":"eth_subscription","params":{"subscription":"%b","result":' % self.id.encode()
         )
+
+    def push(self, result: bytes | msgspec.Raw) -> None:
+        """Send `result` (raw JSON), or hold it until the id has left."""
+        frame = b"%b%b}}" % (self._head, result)
         if self.held is None:
             self.connection.push_raw(frame)
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -23,9 +24,13 @@ from proxy.methods.subscription_ports import L1, Operations, Permissions, States
 
 log = logging.getLogger("l2proxy.methods")
 
+_KINDS = ("newHeads", "logs", "newPendingTransactions", "syncing", "l2_state", "l2_operations")
+
 
 class Subscriptions:
-    """All subscriptions of all callers. `limit`: how many there may be; `token_alive(name)`: neither revoked nor expired."""
+    """All subscriptions of all callers. `limit`: how many there may be, a quarter of them of one web page; `token_alive(name)`:
+    neither revoked nor expired.
+    """
 
     def __init__(
         self,
@@ -38,7 +43,7 @@ class Subscriptions:
         token_alive: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._l1, self._permissions, self._states, self._operations = l1, permissions, states, operations
-        self._limit = limit
+        self._limit, self._limit_of_page = limit, max(1, limit // 4)
         self._token_alive = token_alive
         self._all: dict[str, Subscription] = {}
         self._of: dict[Connection, set[str]] = {}
@@ -49,6 +54,12 @@ class Subscriptions:
 
     def __len__(self) -> int:
         return len(self._all)
+
+    @property
+    def active(self) -> dict[str, int]:
+        """How many subscriptions there are by kind, kinds only a node knows as "other"; for the metrics."""
+        kinds = Counter(one.kind if one.kind in _KINDS else "other" for one in self._all.values())
+        return {kind: kinds[kind] for kind in (*_KINDS, "other")}
 
     async def subscribe(self, params: Any, context: Context) -> str:
         """Answer `eth_subscribe`: return the new subscription's id."""
@@ -118,6 +129,12 @@ class Subscriptions:
     def _add(self, subscription: Subscription) -> None:
         if len(self._all) >= self._limit:
             raise LimitExceeded("subscriptions", f"{self._limit} subscriptions are open ([limits] subscriptions)")
+        if subscription.origin.kind is OriginKind.WEB:
+            of_page = sum(1 for one in self._all.values() if one.origin == subscription.origin)
+            if of_page >= self._limit_of_page:
+                raise LimitExceeded(
+                    "subscriptions", f"this page has {of_page} subscriptions open, a quarter of them all"
+                )
         self._all[subscription.id] = subscription
         connection = subscription.connection
         if connection in self._of:
@@ -175,7 +192,7 @@ class Subscriptions:
 
     def _push_l1(self, subscription: Subscription, result: msgspec.Raw) -> None:
         if self._heard(subscription):
-            subscription.push(bytes(result))
+            subscription.push(result)
 
     async def _push_states(self, subscription: Subscription) -> None:
         """Push the state as often as it has changed; what follows faster than it can be read is one push."""

@@ -372,17 +372,46 @@ async def test_an_asker_who_leaves_while_it_subscribes_leaves_nothing() -> None:
 
 async def test_the_limit_counts_open_ones() -> None:
     house, connection = House(limit=2), FakeConnection()
+    await house.subscribe(FakeConnection(), "newHeads", origin=ANONYMOUS)
     first = await house.subscribe(connection, "newHeads")
-    await house.subscribe(connection, "newHeads")
-    with pytest.raises(LimitExceeded) as caught:
-        await house.subscribe(connection, "newHeads")
-    assert caught.value.data == {"limit": "subscriptions"}
+    for origin in (PAGE, TOKEN):
+        with pytest.raises(LimitExceeded) as caught:
+            await house.subscribe(connection, "newHeads", origin=origin)
+        assert caught.value.data == {"limit": "subscriptions"}
     await house.unsubscribe(connection, first)
     house.l1.error = Disconnected("no node")
     with pytest.raises(Disconnected):
         await house.subscribe(connection, "newHeads")
     house.l1.error = None
     await house.subscribe(connection, "newHeads")
+
+
+async def test_one_page_cannot_have_them_all() -> None:
+    house, connection = House(limit=8), FakeConnection()
+    for _ in range(2):
+        await house.subscribe(connection, "newHeads")
+    with pytest.raises(LimitExceeded, match="a quarter"):
+        await house.subscribe(FakeConnection(), "newHeads")
+    for _ in range(6):
+        await house.subscribe(connection, "logs", origin=TOKEN)
+    active = house.subscriptions.active
+    assert (active.pop("newHeads"), active.pop("logs")) == (2, 6)
+    assert set(active.values()) == {0}
+
+
+async def test_what_the_node_delivers_before_the_answer_has_left_waits_for_it() -> None:
+    house, connection = House(), FakeConnection()
+    context = Context(PAGE, connection=connection)
+
+    async def answer() -> None:
+        await house.subscriptions.subscribe(["newHeads"], context)
+        house.l1.deliver(b"1")
+        assert connection.raw == []
+        connection.raw.append(b"answer")
+
+    await asyncio.create_task(answer())
+    assert await connection.next() == 1
+    assert connection.raw[0] == b"answer"
 
 
 async def test_without_a_lasting_connection_there_is_no_subscription() -> None:
