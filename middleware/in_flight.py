@@ -1,10 +1,10 @@
 """In-flight sharing: identical reads asked at the same time go to the node once. Behind the cache, before the node.
 
 Identical: method, raw params, the partition of the asker (hardening.md 3) and the epoch of the chain; a call that may change
-something, passing through the proxy, parts those before from those after it. The shared call runs in a task of its own and
-ends when the last who waits for it has gone; nobody's leaving hurts another. The node's errors are shared like its results,
-each caller with its own id. It must never share what sends, what depends on pending state, or an answer in a file.
-On and off together with the cache (docs/decisions/).
+something, passing through the proxy, parts those before from those after it. The first asks, the others wait for its answer;
+if the first goes away the next in line asks in its place, so that nobody's leaving hurts another, and nobody who asks alone
+pays for a task. The node's errors are shared like its results, each caller with its own id. It must never share what sends,
+what depends on pending state, or an answer in a file. On and off together with the cache (docs/decisions/).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import TypeAlias
 
 from middleware.answer_id import divide
@@ -20,7 +19,7 @@ from middleware.cache import partition
 from middleware.cache_rules import RULES
 from middleware.cache_switch import CacheSwitch
 from middleware.epoch import Epoch
-from middleware.waist import Answer, Context, LargeReply, Next, NodeReply, Request
+from middleware.waist import Answer, Context, Next, NodeReply, Request
 
 SHARED = frozenset(
     {
@@ -35,24 +34,26 @@ _Key: TypeAlias = tuple[str, int, int, str, bytes]
 
 
 class SharingFigures:
-    """`shared`: calls answered by another's; `running`: calls that others could join now."""
+    """`shared`: calls answered by another's."""
 
-    __slots__ = ("running", "shared")
+    __slots__ = ("shared",)
 
     def __init__(self) -> None:
-        self.shared = self.running = 0
+        self.shared = 0
+
+
+_Outcome: TypeAlias = "Answer | Exception | None"
+"""What those who wait are told: the answer, what was raised, or (None) that the one who asked has gone."""
 
 
 class _Call:
-    """One call to the node and those who wait for it. `raw_id`: the id in the answer; `first`: whose that is."""
+    """One call to the node and those who wait for it. `raw_id`: whose id is in the answer."""
 
-    __slots__ = ("first", "raw_id", "task", "waiting")
+    __slots__ = ("raw_id", "waiting")
 
-    def __init__(self, task: asyncio.Future[Answer], raw_id: bytes) -> None:
-        self.task = task
+    def __init__(self, raw_id: bytes) -> None:
         self.raw_id = raw_id
-        self.first: asyncio.Future[Answer] | None = None
-        self.waiting: list[asyncio.Future[Answer]] = []
+        self.waiting: list[asyncio.Future[_Outcome]] = []
 
 
 class InFlight:
@@ -81,58 +82,56 @@ class InFlight:
         epoch = self._epoch
         key = (partition(context), epoch.number, epoch.sends, request.method, request.params)
         call = self._calls.get(key)
-        first = call is None or call.task.done()
-        if call is None or first:
-            call = self._begin(key, raw_id, next(request, context))
-        answer = await self._wait(key, call)
-        if first:
-            return answer
-        divided = divide(answer.body, call.raw_id) if isinstance(answer, NodeReply) else None
-        if divided is None:  # in a file, which is the first one's, or with the id at an unusual place
-            return await next(request, context)
-        self.figures.shared += 1
-        return NodeReply(divided[0] + raw_id + divided[1])
+        if call is None:
+            call = self._calls[key] = _Call(raw_id)
+        else:
+            outcome = await self._wait(key, call)
+            if isinstance(outcome, Exception):
+                raise outcome
+            if outcome is not None:
+                divided = divide(outcome.body, call.raw_id) if isinstance(outcome, NodeReply) else None
+                if divided is None:  # in a file, which is the first one's, or with the id at an unusual place
+                    return await next(request, context)
+                self.figures.shared += 1
+                return NodeReply(divided[0] + raw_id + divided[1])
+            call.raw_id = raw_id
+        return await self._ask(key, call, next(request, context))
 
-    def _begin(self, key: _Key, raw_id: bytes, asking: Awaitable[Answer]) -> _Call:
-        call = _Call(asyncio.ensure_future(asking), raw_id)
-        self._calls[key] = call
-        self.figures.running = len(self._calls)
-        call.task.add_done_callback(partial(self._ended, key, call))
-        return call
+    async def _ask(self, key: _Key, call: _Call, asking: Awaitable[Answer]) -> Answer:
+        """Wait for the node's answer, and hand it to all who wait."""
+        try:
+            answer = await asking
+        except Exception as error:
+            self._end(key, call, error)
+            raise
+        except BaseException:  # this caller has gone
+            self._pass_on(key, call)
+            raise
+        self._end(key, call, answer)
+        return answer
 
-    async def _wait(self, key: _Key, call: _Call) -> Answer:
-        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    async def _wait(self, key: _Key, call: _Call) -> _Outcome:
+        """Return how the call ended; None: it is now for this caller to ask."""
+        waiter: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
         call.waiting.append(waiter)
-        call.first = call.first or waiter
         try:
             return await waiter
-        finally:
-            if not call.task.done():  # this caller has gone
-                call.waiting.remove(waiter)
-                if not call.waiting:
-                    self._forget(key, call)
-                    call.task.cancel()
+        except asyncio.CancelledError:
+            if not waiter.cancelled() and waiter.result() is None:  # gone before it could ask
+                self._pass_on(key, call)
+            raise
 
-    def _ended(self, key: _Key, call: _Call, task: asyncio.Future[Answer]) -> None:
-        """Hand the answer, or what was raised, to everybody who still waits."""
-        self._forget(key, call)
-        waiting = [waiter for waiter in call.waiting if not waiter.done()]
-        if task.cancelled():
-            for waiter in waiting:
-                waiter.cancel()
-            return
-        error = task.exception()
-        if error is None:
-            answer = task.result()
-            if isinstance(answer, LargeReply) and call.first not in waiting:
-                answer.close()  # the one whose id is in it has gone
-        for waiter in waiting:
-            if error is None:
-                waiter.set_result(answer)
-            else:
-                waiter.set_exception(error)
+    def _end(self, key: _Key, call: _Call, outcome: _Outcome) -> None:
+        del self._calls[key]
+        for waiter in call.waiting:
+            if not waiter.done():
+                waiter.set_result(outcome)
 
-    def _forget(self, key: _Key, call: _Call) -> None:
-        if self._calls.get(key) is call:
-            del self._calls[key]
-        self.figures.running = len(self._calls)
+    def _pass_on(self, key: _Key, call: _Call) -> None:
+        """Let the next in line ask; with nobody in line the call is over."""
+        while call.waiting:
+            heir = call.waiting.pop(0)
+            if not heir.done():
+                heir.set_result(None)
+                return
+        del self._calls[key]
