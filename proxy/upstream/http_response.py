@@ -16,7 +16,7 @@ _LONGEST_CHUNK_LINE = 4096
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: [^\r\n]*)?\r\n")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n")
 _CODING = re.compile(rb"\r\ntransfer-encoding:[ \t]*([^\r\n]*?)[ \t]*\r\n")
-_ENCODING = re.compile(rb"\r\ncontent-encoding:[ \t]*(?!identity[ \t]*\r)[^\r\n]*\S")
+_ENCODING = re.compile(rb"\r\ncontent-encoding:[ \t]*([^\r\n]*?)[ \t]*\r\n")
 _CONNECTION = re.compile(rb"\r\nconnection:[ \t]*([^\r\n]*)\r\n")
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?")
 _WITHOUT_BODY = (204, 304)
@@ -100,7 +100,7 @@ class ResponseReader:
             raise NotHttp("it does not speak HTTP")
         self.status = int(status[2])
         fields = head.lower()
-        if b"\r\ncontent-encoding:" in fields and _ENCODING.search(fields):
+        if b"\r\ncontent-encoding:" in fields and set(_ENCODING.findall(fields)) - {b"identity"}:
             raise NotHttp("its answer is compressed, which nobody asked for")
         self.keep_alive = status[1] == b"1"
         if b"\r\nconnection:" in fields and (connection := _CONNECTION.search(fields)):
