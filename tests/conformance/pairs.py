@@ -7,9 +7,12 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from middleware.cache import Cache
 from middleware.chain import Chain
 from middleware.forward import Forward
 from middleware.methods import MethodTable
+from proxy.app.node_answers import NodeAnswers
+from proxy.config import CacheSettings, Config
 from proxy.methods.dispatcher import Dispatcher
 from proxy.server.door import Door
 from proxy.server.http import DappListener
@@ -32,11 +35,16 @@ OPTIONS = (
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One transport: straight to the node, and through the proxy."""
+class Doors:
+    """One transport to the node: straight, and through every door of a proxy that asks over that transport.
+
+    `proxied`: the fast lane, the slow lane (a body in chunks), the cache switched on (twice: the second may come from it),
+    WebSocket and unix socket.
+    """
 
     direct: Ask
-    proxied: Ask
+    proxied: dict[str, Ask]
+    memory: Cache
 
 
 def node(binary: Path, *options: str) -> AbstractAsyncContextManager[Anvil]:
@@ -45,27 +53,44 @@ def node(binary: Path, *options: str) -> AbstractAsyncContextManager[Anvil]:
 
 
 @asynccontextmanager
-async def pair(anvil: Anvil, transport: str, folder: Path, beside: Anvil | None = None) -> AsyncIterator[Pair]:
+async def doors(anvil: Anvil, transport: str, folder: Path, beside: Anvil | None = None) -> AsyncIterator[Doors]:
     """Open a proxy on `anvil` over `transport`; `direct` asks `beside` (the same node, if None)."""
-    direct_to = beside or anvil
     async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
         l1 = L1([getattr(anvil, transport)])
         stack.push_async_callback(l1.close)
         await l1.start()
         table = MethodTable(ALLOW)
-        own = Dispatcher({})
-        door = Door(Chain([], Forward(table, l1, own, own), table=table), batch=100)
-        if transport == "ipc":
-            socket = SocketListener(door, folder / "l2proxy.ipc", most_bytes=callers.LIMIT)
-            await socket.start()
-            stack.push_async_callback(socket.close, 1.0)
-            proxied = await stack.enter_async_context(callers.ipc(socket.path))
-            direct = await stack.enter_async_context(callers.ipc(direct_to.ipc))
-        else:
-            listener = DappListener(door)
-            await listener.start(0)
-            stack.push_async_callback(listener.close, 1.0)
-            caller = callers.http if transport == "http" else callers.ws
-            proxied = await stack.enter_async_context(caller(f"{transport}://127.0.0.1:{listener.port}"))
-            direct = await stack.enter_async_context(caller(getattr(direct_to, transport)))
-        yield Pair(direct, proxied)
+        remembers = NodeAnswers(l1, table, Config(cache=CacheSettings(enabled=True)))
+        plain = _door(l1, table, NodeAnswers(l1, table, Config()))
+        listener = await _listening(stack, plain)
+        cached = await _listening(stack, _door(l1, table, remembers))
+        socket = SocketListener(plain, folder / "l2proxy.ipc", most_bytes=callers.LIMIT)
+        await socket.start()
+        stack.push_async_callback(socket.close, 1.0)
+        remembering = await enter(callers.http(f"http://127.0.0.1:{cached.port}"))
+        direct = {"http": callers.http, "ws": callers.ws, "ipc": callers.ipc}[transport]
+        yield Doors(
+            await enter(direct(getattr(beside or anvil, transport))),
+            {
+                "fast": await enter(callers.http(f"http://127.0.0.1:{listener.port}")),
+                "slow": await enter(callers.chunked(f"http://127.0.0.1:{listener.port}")),
+                "ws": await enter(callers.ws(f"ws://127.0.0.1:{listener.port}")),
+                "ipc": await enter(callers.ipc(socket.path)),
+                "cache": remembering,
+                "cached": remembering,
+            },
+            remembers.cache,
+        )
+
+
+def _door(l1: L1, table: MethodTable, answers: NodeAnswers) -> Door:
+    own = Dispatcher({})
+    return Door(Chain(answers.links(), Forward(table, l1, own, own), table=table), batch=100)
+
+
+async def _listening(stack: AsyncExitStack, door: Door) -> DappListener:
+    listener = DappListener(door)
+    await listener.start(0)
+    stack.push_async_callback(listener.close, 1.0)
+    return listener
