@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import resource
 import signal
 import sys
@@ -47,6 +48,7 @@ from proxy.wallet.sealing import WrongPassword
 
 Notice = Callable[[str], None]
 DESCRIPTORS = 65_536
+GRACE = 10.0  # seconds for what is in flight when the daemon is told to end
 DAPP_SOCKET, ADMIN_SOCKET = "l2proxy.ipc", "admin.ipc"
 
 
@@ -77,7 +79,7 @@ def _raise_descriptor_limit() -> None:
 async def _serve(options: RunOptions, notice: Notice) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, _stop, stop, number)
     async with open_daemon(options, notice) as (services, doors):
         ready = _ready_line(doors.dapp, options.data, services.l1.chain_id)
         if options.json:
@@ -86,6 +88,13 @@ async def _serve(options: RunOptions, notice: Notice) -> None:
         else:
             _greet(services, ready, notice)
         await stop.wait()
+
+
+def _stop(stop: asyncio.Event, number: int) -> None:
+    """Begin to end; at the second signal end at once: what was acknowledged is on disk already."""
+    if stop.is_set():
+        os._exit(128 + number)
+    stop.set()
 
 
 def _greet(services: Services, ready: dict[str, Any], notice: Notice) -> None:
@@ -122,7 +131,17 @@ async def open_daemon(options: RunOptions, notice: Notice) -> AsyncIterator[tupl
         stack.push_async_callback(stores.close)
         doors = _doors(services, chain, options, stores)
         await _open(doors, options, stack)
+        stack.push_async_callback(_finish, services, doors)
         yield services, doors
+
+
+async def _finish(services: Services, doors: Doors) -> None:
+    """Take nothing new at any door, and finish what is in flight at all of them within one time.
+
+    What waits for the owner is told that the daemon stops: nobody will answer it any more.
+    """
+    await services.authority.approvals.close()
+    await asyncio.gather(*(door.close(GRACE) for door in (doors.dapp, doors.ipc, doors.admin)))
 
 
 async def _opened(keystore: Keystore, options: RunOptions, notice: Notice) -> Secrets | None:

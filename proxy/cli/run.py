@@ -14,7 +14,7 @@ from middleware.errors import RpcError
 from middleware.loading import BadEntry
 from proxy.app.daemon import serve
 from proxy.app.options import RunOptions, StartRefused
-from proxy.cli.session import FAILED, REFUSED, USAGE, Failure, Session, printable, read_secret, session_options
+from proxy.cli.session import FAILED, REFUSED, USAGE, Failure, Session, because, printable, read_secret, session_options
 from proxy.config import Config, ConfigError, load
 from proxy.storage import StorageError
 from proxy.storage.directory import DirectoryInUse
@@ -73,8 +73,11 @@ def run(
         raise Failure(str(error), REFUSED) from error
     except RpcError as error:
         raise Failure(error.message, FAILED) from error
-    except (ConfigError, DirectoryInUse, StorageError, OSError) as error:
+    except (ConfigError, DirectoryInUse, StorageError) as error:
         raise Failure(str(error), FAILED) from error
+    except OSError as error:
+        about = f"{error.filename}: " if error.filename else ""
+        raise Failure(f"{about}{because(error)}", FAILED) from error
 
 
 def _config(session: Session, file: Path | None) -> Config:
