@@ -136,7 +136,11 @@ class Keys:
 
 
 class GatewayService:
-    """Money between the main account and the plugin's contract. Values are wei. Every use is approved by the owner."""
+    """Money between the main account and the plugin's contract. Values are wei.
+
+    Each call answers with an `Operation` that has an id and no status yet; what becomes of it comes to `on_operation`. The
+    owner approves every use, but `send`, which spends the plugin's own gas.
+    """
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -168,11 +172,25 @@ class GatewayService:
         return await self._operation("withdraw", args=loose(list(args)), **params)
 
     async def plan(self, steps: Sequence[Mapping[str, Any]]) -> Operation:
-        """Several calls with waits between them, approved as one. Steps as in plugin.md."""
+        """Several calls with waits between them, approved as one.
+
+        A step is `{function, args, gateway?, value?, waitFor?}`, `waitFor` one of `{"blocks": N}`, `{"time": unix seconds}`,
+        `{"event": {"name", "args"?, "gateway"?}}`. With `args` None the owner is asked again once they are known: from the
+        event, where it has one of each name, else from `supply`.
+        """
         return await self._operation("plan", steps=[loose(dict(step)) for step in steps])
 
+    async def supply(self, operation: str | Operation, args: Sequence[Any] | Mapping[str, Any]) -> Operation:
+        """Say the arguments of the first step of a plan that has none yet; the owner is asked when its turn comes."""
+        known = operation.id if isinstance(operation, Operation) else operation
+        given = dict(args) if isinstance(args, Mapping) else list(args)
+        return Operation.from_wire(await self._host.call_with("plan", {"operation": known, "args": loose(given)}))
+
     async def send(self, *, function: str, args: Sequence[Any] = (), gateway: str | None = None) -> Operation:
-        """Call the gateway from the plugin's own key with its own gas: a dispute answer needs no owner."""
+        """Call the gateway from the plugin's own key, account(0), with its own gas: a dispute answer needs no owner.
+
+        Raises HostError -32000 where that account cannot pay the gas. While the wallet is locked only `dispute` functions.
+        """
         return await self._operation("send", gateway=gateway, function=function, args=loose(list(args)))
 
     async def transfer(self, to: str, value: int, token: str | None = None) -> Operation:

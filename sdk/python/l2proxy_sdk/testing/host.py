@@ -270,32 +270,57 @@ class FakeHost:
         return {"address": address, "publicKey": public_key, "path": path}
 
     def _operation(self, kind: str, params: dict[str, Any]) -> dict[str, Any]:
-        self._must_be_listed(kind, params)
+        if kind == "plan" and "operation" in params:
+            return self._supplied(params)
+        calls = params["steps"] if kind == "plan" else [params]
+        for call in calls:
+            self._must_be_listed(kind, call)
         number = f"op-{len(self.operations) + 1}"
-        step = {name: params.get(name) for name in ("gateway", "function", "args", "value")} | {"status": "pending"}
-        self.operations[number] = {"id": number, "kind": kind, "status": "awaiting_approval", "steps": [step]}
+        steps = [_step(call) for call in calls]
+        self.operations[number] = {"id": number, "kind": kind, "status": "awaiting_approval", "steps": steps}
         if self._execute is not None:
             self._spawn(self._carry_out(number, kind, params))
         return {"operation": number}
 
+    def _supplied(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Take the arguments of a plan's step that had none, and go on with it."""
+        operation = self.operations.get(params["operation"], {"kind": "", "steps": []})
+        step = next((step for step in operation["steps"] if step["args"] is None), None)
+        if operation["kind"] != "plan" or step is None:
+            raise Failure({"code": -32602, "message": "operation: a plan with a step that has no arguments yet"})
+        step["args"] = params["args"]
+        if self._execute is not None and operation["status"] == "waiting":
+            self._spawn(self._carry_out(params["operation"], "plan", {"steps": operation["steps"]}))
+        return {"operation": params["operation"]}
+
     async def _carry_out(self, number: str, kind: str, params: dict[str, Any]) -> None:
         assert self._execute is not None  # noqa: S101 - the caller checked
+        if any(step["args"] is None for step in self.operations[number]["steps"]):
+            self.operations[number] |= {"status": "waiting"}
+            self._deliver("operation", self.operations[number])
+            return
         try:
             outcome: dict[str, Any] = {"status": "confirmed"} | await self._execute(kind, params)
             status: dict[str, Any] = {"status": "done"}
         except Exception as error:  # noqa: BLE001 - whatever the test raised is the reason the operation failed
             outcome, status = {"status": "reverted"}, {"status": "failed", "error": str(error)}
-        step = self.operations[number]["steps"][0] | outcome
-        self.operations[number] |= status | {"steps": [step]}
+        steps = [step | outcome for step in self.operations[number]["steps"]]
+        self.operations[number] |= status | {"steps": steps}
         self._deliver("operation", self.operations[number])
         async with self._changed:
             self._changed.notify_all()
 
     def _must_be_listed(self, kind: str, params: dict[str, Any]) -> None:
-        if self._manifest is None or kind in ("plan", "transfer"):
+        if self._manifest is None:
             return
-        listed = self._manifest["gateway"][0].get({"send": "dispute"}.get(kind, kind), [])
-        if params.get("function") not in [None, *listed]:
+        if kind == "transfer":
+            if not self._manifest["permissions"].get("transfer", False):
+                raise Failure({"code": 4100, "message": "the manifest does not ask for transfer"})
+            return
+        lists = ("dispute", "withdraw", "deposit") if kind in ("send", "plan") else (kind,)
+        listed = [function for name in lists for function in self._manifest["gateway"][0].get(name, [])]
+        names = [function.partition("(")[0] for function in listed]
+        if params.get("function") not in [None, *listed, *names]:
             raise Failure({"code": 4100, "message": f"{params['function']} is no {kind} function of the manifest"})
 
     def _deliver(self, kind: str, params: dict[str, Any]) -> None:
@@ -323,6 +348,13 @@ class FakeHost:
 
 def _content(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: params[name] for name in ("typedData", "message", "digest") if name in params}
+
+
+def _step(call: Mapping[str, Any]) -> dict[str, Any]:
+    step = {name: call.get(name) for name in ("gateway", "function", "args", "value")}
+    wait = {"waitFor": call["waitFor"]} if "waitFor" in call else {}
+    given = call.get("args", [])
+    return step | {"args": given, "status": "pending"} | wait
 
 
 def _wire(value: Any) -> Any:
