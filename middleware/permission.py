@@ -85,6 +85,7 @@ class PermissionLink:
         self._permissions, self._table, self._owner = permissions, table, owner
         self._locked, self._token_alive, self._loopback = locked, token_alive, loopback
         self._unknown_sites = unknown_sites
+        self._open = frozenset(name for name in table.names() if table.classify(name) is MethodClass.PASS)
 
     def handles(self, method: str) -> bool:
         """Tell whether this link has anything to say: for every method."""
@@ -99,6 +100,8 @@ class PermissionLink:
         """Return None to go on, `[]` as an answer, or raise 4100. Waits for nobody."""
         origin, method = context.origin, request.method
         kind = origin.kind
+        if kind is OriginKind.ANONYMOUS and method in self._open:
+            return None
         if kind is OriginKind.WEB:
             if not self._permissions.is_connected(origin):
                 if method in EMPTY_FOR_STRANGERS:

@@ -105,15 +105,13 @@ class Request:
     id: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """A result the proxy answers itself: the raw JSON of the `result` member."""
 
     json: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class NodeReply:
+class NodeReply(msgspec.Struct, frozen=True):
     """The L1 node's own answer, byte for byte, with the caller's id already in it; may carry an error member."""
 
     body: bytes

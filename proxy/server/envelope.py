@@ -30,6 +30,18 @@ class _Envelope(msgspec.Struct):
     params: Raw | UnsetType = UNSET
 
 
+class _Usual(msgspec.Struct):
+    """A call as libraries write it. If its members, as decoded, fill the body, there is no room for anything else in it.
+
+    Neither for another member, nor for one twice, nor for spaces or an escape, which is longer than what it stands for.
+    """
+
+    jsonrpc: str
+    id: Raw
+    method: str
+    params: Raw
+
+
 class Invalid:
     """A call that cannot be made: the error it is answered with and the raw id to answer to (`null` if unreadable)."""
 
@@ -46,12 +58,13 @@ class Batch(tuple["Request | Invalid", ...]):
     __slots__ = ()
 
 
+_usual = msgspec.json.Decoder(_Usual)
 _envelope = msgspec.json.Decoder(_Envelope)
 _members = msgspec.json.Decoder(dict[str, Raw])
 _items = msgspec.json.Decoder(list[Raw])
 _text = msgspec.json.Decoder(str)
 _SPACE = b" \t\r\n"
-_FOUR_NAMES = len(b'{"jsonrpc":,"id":,"method":,"params":}')
+_FRAME = len(b'{"jsonrpc":"2.0","id":,"method":"","params":}')
 _BEGINS_ID = b'"-0123456789n'
 _KEY = re.compile(rb'[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _NEXT = re.compile(rb"[ \t\r\n]*([,}])")
@@ -84,31 +97,25 @@ def _batch(items: list[Raw], most_items: int) -> Batch | Invalid:
 
 def _call(body: bytes) -> Request | Invalid:
     try:
+        usual = _usual.decode(body)
+    except msgspec.ValidationError:
+        return _unusual(body)
+    version, raw_id, method, params = usual.jsonrpc, bytes(usual.id), usual.method, bytes(usual.params)
+    if (
+        len(raw_id) + len(method) + len(params) + _FRAME == len(body)
+        and version == "2.0"
+        and raw_id[0] in _BEGINS_ID
+        and params[0] in b"[{"
+    ):
+        return Request(method, params, raw_id)
+    return _unusual(body)
+
+
+def _unusual(body: bytes) -> Request | Invalid:
+    try:
         read = _envelope.decode(body)
     except msgspec.ValidationError:
         return Invalid(InvalidRequest("a call is a JSON object"))
-    return _usual(body, read) or _unusual(body, read)
-
-
-def _usual(body: bytes, read: _Envelope) -> Request | None:
-    """Return the call of a body as libraries write it: exactly the four members, without spaces, nothing escaped."""
-    try:
-        version, raw_id, method, params = bytes(read.jsonrpc), bytes(read.id), bytes(read.method), bytes(read.params)  # type: ignore[arg-type]
-    except TypeError:  # a member is not there
-        return None
-    if (
-        len(version) + len(raw_id) + len(method) + len(params) + _FOUR_NAMES != len(body)
-        or version != VERSION
-        or raw_id[0] not in _BEGINS_ID
-        or params[0] not in b"[{"
-        or method[0] != 0x22
-        or b"\\" in method
-    ):
-        return None
-    return Request(method[1:-1].decode(), params, raw_id)
-
-
-def _unusual(body: bytes, read: _Envelope) -> Request | Invalid:
     raw_id = None if read.id is UNSET else bytes(read.id)
     if not _is_compact(body, read) and (flaw := _flaw_of_members(body)) is not None:
         return Invalid(InvalidRequest(flaw))

@@ -218,6 +218,7 @@ class FastLane(asyncio.Protocol):
             else:
                 later = cast("Large | Later", outcome)
         if answers:
+            self._since = self._lanes.loop.time()
             self._write(b"".join(answers))
         if at < len(data):
             self._unread, self._skip, self._held = [data], at, len(data) - at
@@ -268,7 +269,7 @@ class FastLane(asyncio.Protocol):
                 self._identity = None
                 return False
             self._context = self._lanes.door.bound(Context(identity.origin, "http", None, self._attendance))
-            self._heads = Heads(identity.page)
+            self._heads = self._lanes.heads_for(identity.page)
         self._identity = identity
         return True
 
@@ -360,7 +361,6 @@ class FastLane(asyncio.Protocol):
 
     def _write(self, data: bytes) -> None:
         self._sent += len(data)
-        self._since = self._lanes.loop.time()
         self._transport.write(data)
 
     def _keep(self, data: bytes) -> None:

@@ -15,9 +15,12 @@ from proxy.server.connections import Connection, Connections
 from proxy.server.door import Door
 from proxy.server.identity import Tokens
 from proxy.server.plain_heads import PlainHeads
+from proxy.server.replies import Heads
 
 if TYPE_CHECKING:
     from proxy.server.fast_lane import FastLane
+
+MOST_PAGES = 256  # whose heads are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Lanes:
         self.patience = patience
         self.loop = asyncio.get_running_loop()
         self.closing = False
+        self._heads_for: dict[str | None, Heads] = {}
         self._lanes: set[FastLane] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -68,6 +72,15 @@ class Lanes:
         self._lanes.discard(lane)
         if not self._lanes:
             self._empty.set()
+
+    def heads_for(self, page: str | None) -> Heads:
+        """Return the heads of the answers to a page, or to none."""
+        heads = self._heads_for.get(page)
+        if heads is None:
+            if len(self._heads_for) >= MOST_PAGES:
+                self._heads_for.clear()
+            heads = self._heads_for[page] = Heads(page)
+        return heads
 
     def _look(self) -> None:
         self._sweep = self.loop.call_later(self._every, self._look) if self._lanes else None

@@ -17,6 +17,7 @@ from proxy.server import envelope
 from proxy.server.bodies import Body, length_of
 
 METHODS = "POST, OPTIONS"
+MOST_HEADS = 128  # kept, of different lengths
 
 
 def headers_of(page: str | None, *, content: bool) -> dict[str, str]:
@@ -72,17 +73,26 @@ def preflight(page: str, *, private_network: bool, local_network: bool) -> web.R
 
 
 class Heads:
-    """The heads of the fast lane's answers to one page (or to none), as bytes; all but length and date made once."""
+    """The heads of the fast lane's answers to one page (or to none), as bytes; those of one second are kept."""
 
-    __slots__ = ("_empty", "_full")
+    __slots__ = ("_date", "_empty", "_full", "_made")
 
     def __init__(self, page: str | None) -> None:
         self._full = _lines(200, page, content=True) + b"Content-Length: "
         self._empty = _lines(204, page, content=False) + b"Date: "
+        self._date = b""
+        self._made: dict[int, bytes] = {}
 
     def full(self, length: int) -> bytes:
         """Return the head of an answer of `length` bytes."""
-        return b"%b%d\r\nDate: %b" % (self._full, length, _now())
+        date = _now()
+        if date is not self._date or len(self._made) >= MOST_HEADS:
+            self._made.clear()
+            self._date = date
+        head = self._made.get(length)
+        if head is None:
+            head = self._made[length] = b"%b%d\r\nDate: %b" % (self._full, length, date)
+        return head
 
     def empty(self) -> bytes:
         """Return the whole answer to what was only notifications."""

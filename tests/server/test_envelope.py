@@ -201,3 +201,28 @@ def test_members_are_bounded() -> None:
     refused = envelope.parse(body(1001), 100)
     assert isinstance(refused, envelope.Invalid)
     assert "1001 members" in refused.error.message
+
+
+MEMBERS = st.lists(
+    st.tuples(
+        st.sampled_from(["jsonrpc", "id", "method", "params", "param\\u0073", "x"]),
+        st.sampled_from(['"2.0"', '"2\\u002e0"', "1", "1.5", '"a"', "null", "true", "[]", "[1]", "{}", '"eth_call"']),
+    ),
+    max_size=5,
+)
+
+
+@given(MEMBERS, st.booleans())
+def test_the_quick_way_reads_what_the_careful_one_reads(members: list[tuple[str, str]], usual: bool) -> None:
+    """A space behind the body changes nothing but the way it is read."""
+    if usual:
+        members = [("jsonrpc", '"2.0"'), ("id", "1"), ("method", '"eth_call"'), ("params", "[]"), *members][
+            : len(members) + 3
+        ]
+    body = ("{" + ",".join(f'"{name}":{value}' for name, value in members) + "}").encode()
+    quick, careful = parse(body, 10), parse(body + b" ", 10)
+    if isinstance(quick, Invalid):
+        assert isinstance(careful, Invalid)
+        assert (quick.error.to_json(), quick.id) == (careful.error.to_json(), careful.id)
+    else:
+        assert quick == careful
