@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
+import aiohttp
 import msgspec
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 from eth_account import Account
 
 from middleware.chain import Chain
 from middleware.forward import Forward
 from middleware.methods import MethodTable
-from middleware.waist import ANONYMOUS, Context, Request, answered
+from middleware.waist import ANONYMOUS, Context, NodeReply, Request, answered
 from proxy.app.node_answers import NodeAnswers
 from proxy.config import CacheSettings, Config
 from proxy.methods.dispatcher import Dispatcher
@@ -142,3 +146,51 @@ async def test_identical_reads_at_once_are_one_call_to_a_node() -> None:
         await one.body("eth_getBalance", "0x1", "latest")
         assert node.methods().count("eth_getBalance") == 1
         assert one.answers.in_flight.figures.shared == 19
+
+
+@asynccontextmanager
+async def refusing(anvil: Anvil, most_blocks: int) -> AsyncIterator[str]:
+    """Serve `anvil` as a provider does that refuses an eth_getLogs over more than `most_blocks`."""
+    async with aiohttp.ClientSession() as session:
+
+        async def serve(request: web.BaseRequest) -> web.StreamResponse:
+            body = await request.read()
+            asked = json.loads(body)
+            if asked["method"] == "eth_getLogs":
+                ends = asked["params"][0]
+                head = (await (await session.post(anvil.http, json=HEIGHT)).json())["result"]
+                first, last = (
+                    int(head if end == "latest" else end, 16) for end in (ends["fromBlock"], ends["toBlock"])
+                )
+                if last - first + 1 > most_blocks:
+                    error = {"code": -32005, "message": f"eth_getLogs is limited to a {most_blocks} block range"}
+                    return web.json_response({"jsonrpc": "2.0", "id": asked["id"], "error": error})
+            async with session.post(anvil.http, data=body, headers=JSON) as response:
+                return web.Response(body=await response.read(), content_type="application/json")
+
+        async with RawTestServer(serve) as server:
+            yield str(server.make_url("/"))
+
+
+HEIGHT = {"jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber"}
+JSON = {"Content-Type": "application/json"}
+ONE_LOG = {"data": "0x60006000a000"}  # a constructor: PUSH1 0, PUSH1 0, LOG0, STOP
+
+
+async def test_logs_a_provider_refuses_are_those_of_the_node(anvil: Anvil) -> None:
+    async with refusing(anvil, 7) as url, proxied(url) as one:
+        node = L1([anvil.ipc])
+        await node.start()
+        try:
+            sender = (await node.call("eth_accounts"))[0]
+            for _ in range(12):
+                await node.call("eth_sendTransaction", {"from": sender, **ONE_LOG})
+                await node.call("anvil_mine", "0x2")
+            for ends in ({"fromBlock": "0x0", "toBlock": "latest"}, {"fromBlock": "0x3", "toBlock": "0x14"}):
+                direct = await node.forward(Request("eth_getLogs", msgspec.json.encode([ends]), b"1"))
+                assert isinstance(direct, NodeReply)
+                assert direct.body.count(b"transactionHash") > 4
+                assert await one.body("eth_getLogs", ends) == direct.body
+            assert one.answers.log_ranges.figures.splits == 2
+        finally:
+            await node.close()
