@@ -203,7 +203,7 @@ def test_members_are_bounded() -> None:
     assert "1001 members" in refused.error.message
 
 
-MEMBERS = st.lists(
+READ_TWICE = st.lists(
     st.tuples(
         st.sampled_from(["jsonrpc", "id", "method", "params", "param\\u0073", "x"]),
         st.sampled_from(['"2.0"', '"2\\u002e0"', "1", "1.5", '"a"', "null", "true", "[]", "[1]", "{}", '"eth_call"']),
@@ -212,7 +212,7 @@ MEMBERS = st.lists(
 )
 
 
-@given(MEMBERS, st.booleans())
+@given(READ_TWICE, st.booleans())
 def test_the_quick_way_reads_what_the_careful_one_reads(members: list[tuple[str, str]], usual: bool) -> None:
     """A space behind the body changes nothing but the way it is read."""
     if usual:
