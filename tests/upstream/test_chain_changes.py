@@ -121,6 +121,40 @@ async def test_a_branch_that_is_left_is_taken_back_newest_first(kind: str, short
         assert l1.blocks.figures.reorgs == 1
 
 
+async def test_failing_over_and_back_loses_and_doubles_nothing(short_tmp: Path) -> None:
+    first, second = ChainNode(), ChainNode()
+    second.chain, second.by_hash, second.logs = first.chain, first.by_hash, first.logs
+    async with first.ipc(short_tmp / "n.ipc") as near, second.http() as far:
+        l1 = L1([near, far])
+        await l1.start()
+        try:
+            heads, logs = Told(), Told()
+            await l1.subscribe(["newHeads"], heads)
+            await l1.subscribe(["logs", {"address": ADDRESS}], logs)
+            first.mine("0x01")
+            l1.blocks.poke()
+            await logs.until(1)
+            async with away(first):
+                first.mine("0x02")
+                l1.blocks.poke()
+                await logs.until(2)
+                asked = second.times("eth_getLogs")
+                first.cut(1)
+                first.mine("0x03")
+                await logs.until(4)
+                assert second.times("eth_getLogs") == asked + 1
+            async with asyncio.timeout(20):
+                while l1.blocks.figures.node_subscriptions == 0:  # noqa: ASYNC110  (it listens to the first one again)
+                    await asyncio.sleep(0.01)
+            first.mine("0x04")
+            await first.announce()
+            told = [("0x01", False), ("0x02", False), ("0x02", True), ("0x03", False), ("0x04", False)]
+            assert await logs.until(5) == told
+            assert [number for number, _ in await heads.until(4)] == [1, 2, 2, 3]
+        finally:
+            await l1.close()
+
+
 async def test_a_reorg_while_away_is_told_after_it(short_tmp: Path) -> None:
     node = ChainNode()
     async with following_chain(node, "ipc", short_tmp) as (l1, _, logs):
