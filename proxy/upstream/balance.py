@@ -13,7 +13,7 @@ from itertools import accumulate, islice
 
 _OUTSIDE = re.compile(rb'["{}\[\]]')
 _INSIDE = re.compile(rb'["\\]')
-_NO_BRACKETS = bytes(sorted({*range(256)} - {*b"[]{}"}))
+_NO_MARKS = bytes(sorted({*range(256)} - {*b'"[]{}'}))
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 # Below this many bytes going from token to token is as cheap as anything.
@@ -61,8 +61,9 @@ class Balance:
         if b"\\" in text:  # escapes, in their order: after these a quote begins or ends a string
             text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
             escaped = text.endswith(b"\\")
-        parts = text.split(b'"')
-        steps = array("b", b"".join(parts[int(self._in_string) :: 2]).translate(_STEPS, _NO_BRACKETS))
+        # Two quotes with nothing between them change nothing, wherever they stand; what remains is little.
+        parts = text.translate(None, _NO_MARKS).replace(b'""', b"").split(b'"')
+        steps = array("b", b"".join(parts[int(self._in_string) :: 2]).translate(_STEPS))
         if steps and min(islice(accumulate(steps, initial=self._depth), 1, None)) <= 0:
             return False
         self._depth += sum(steps)

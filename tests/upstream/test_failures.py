@@ -30,9 +30,9 @@ async def body_of(l1: L1, request: Request) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def behind(node: FakeNode, kind: str, folder: Path, **options: Any) -> AsyncIterator[L1]:
+async def behind(node: FakeNode, kind: str, place: Path, /, **options: Any) -> AsyncIterator[L1]:
     """Serve `node` by `kind` and connect to it."""
-    serving = {"http": node.http(), "ws": node.ws(), "ipc": node.ipc(folder / "node.ipc")}
+    serving = {"http": node.http(), "ws": node.ws(), "ipc": node.ipc(place / "node.ipc")}
     async with serving[kind] as url:
         l1 = L1([url], **options)
         await l1.start()
