@@ -8,7 +8,9 @@ crash comes to (security.md 10, 11, 23; hardening.md 13, 21).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from proxy.wallet.keystore import Keystore
 from tests.conftest import TEST_PHRASE
 from tests.host.operations_bench import ETHER, GATEWAY, PLUGIN, TOKEN, Bench, Owner, token_plugin
 from tests.wallet.conftest import OWNER, PASSWORD
-from tests.wallet.fake_chain import GAS_USED, FakeChain, price
+from tests.wallet.fake_chain import BASE_FEE, GAS_USED, FakeChain, price
 
 
 class Death(BaseException):
@@ -55,44 +57,86 @@ class Fuse:
         self.boundary()
 
 
-def make_bench(path: Path, keyring: Keyring, fuse: Fuse, *, is_dev: bool) -> Bench:
-    chain = FakeChain(is_dev=is_dev)
-    chain.balances[OWNER] = 100 * ETHER
-    chain.codes[GATEWAY] = "0x6001"
-    chain.codes[TOKEN] = "0x6003"
-    chain.tokens[TOKEN] = 0
-    bench = Bench(path / "chain.db", chain, keyring, Owner())
-    bench.plugin = token_plugin()
-    fuse.on_database(bench.database)
-    chain.before = chain.after = fuse.on_node
-    return bench
+@dataclass(frozen=True)
+class Scenario:
+    """What is asked for, on which chain, what the chain does meanwhile, and what must have come of it: `ends` is the status,
+    `nonces` those used if anything was, `value` the wei that came to the gateway.
+    """
 
+    kind: str = "deposit"
+    params: dict[str, Any] = field(default_factory=dict)
+    is_dev: bool = True
+    ends: str = "done"
+    nonces: tuple[int, ...] = (0,)
+    value: int = 0
+    own: bool = False
+    reverting: bool = False
+    stuck: bool = False
+    questions: int = 2  # asked again only where the first yes was not on disk yet
 
-async def run_until_death(bench: Bench, fuse: Fuse, params: dict[str, Any]) -> bool:
-    """Submit and follow until the fuse blows or the operation is done; return whether it blew."""
-    await bench.operations.start()
-    try:
-        await bench.submit(**params)
-    except Death:
+    def make(self, path: Path, keyring: Keyring, fuse: Fuse) -> Bench:
+        """Return a bench on a chain as the scenario wants it."""
+        chain = FakeChain(is_dev=self.is_dev, automine=not self.stuck)
+        chain.balances[OWNER] = 100 * ETHER
+        chain.balances[keyring.plugin_account(OWN).address] = 100 * ETHER
+        chain.codes[GATEWAY] = "0x6001"
+        chain.codes[TOKEN] = "0x6003"
+        chain.tokens[TOKEN] = 0
+        if self.reverting:
+            chain.reverting.add(GATEWAY)
+        bench = Bench(path / "chain.db", chain, keyring, Owner())
+        bench.plugin = token_plugin()
+        fuse.on_database(bench.database)
+        chain.before = chain.after = fuse.on_node
+        return bench
+
+    def pass_time(self, bench: Bench) -> None:
+        """Let the chain go on, where it must for the operation to go on."""
+        chain = bench.chain
+        if self.stuck:  # the base fee is too high for the first attempt
+            attempts = [len(step["hashes"]) for one in bench.operations.get(PLUGIN) for step in one["steps"]]
+            chain.base_fee = BASE_FEE * (3 if attempts == [1] else 1)
+        if not self.is_dev or self.kind == "plan":
+            chain.mine()
+
+    async def run_until_death(self, bench: Bench, fuse: Fuse) -> bool:
+        """Submit and follow until the fuse blows or the operation is over; return whether it blew."""
+        await bench.operations.start()
+        try:
+            await bench.submit(self.kind, **self.params)
+        except Death:
+            return True
+        while not fuse.blown.is_set():
+            if bench.operations.get(PLUGIN)[-1]["status"] == self.ends:
+                return False
+            self.pass_time(bench)
+            await asyncio.sleep(0)
         return True
-    while not fuse.blown.is_set():
-        if bench.operations.get(PLUGIN)[-1]["status"] == "done":
-            return False
-        if not bench.chain.is_dev:
-            bench.chain.mine()
-        await asyncio.sleep(0)
-    return True
 
+    async def finish(self, bench: Bench) -> list[dict[str, Any]]:
+        """Start again and go on until everything is over."""
+        await bench.rebuild()
+        async with asyncio.timeout(20):
+            while not all(one["status"] == self.ends for one in bench.operations.get(PLUGIN)):
+                self.pass_time(bench)
+                await asyncio.sleep(0.001)
+        return bench.operations.get(PLUGIN)
 
-async def finish(bench: Bench) -> list[dict[str, Any]]:
-    """Start again and go on until everything is over."""
-    await bench.rebuild()
-    async with asyncio.timeout(20):
-        while not all(one["status"] == "done" for one in bench.operations.get(PLUGIN)):
-            if not bench.chain.is_dev:
-                bench.chain.mine()
-            await asyncio.sleep(0.001)
-    return bench.operations.get(PLUGIN)
+    def check(self, bench: Bench, operations: list[dict[str, Any]], point: int) -> None:
+        """Compare with what a run without a crash comes to."""
+        executed = bench.chain.executed()
+        assert len(operations) <= 1
+        assert tuple(sent.nonce for sent in executed) == (self.nonces if operations else ()), f"fail point {point}"
+        sender = bench.keyring.plugin_account(OWN).address if self.own else OWNER
+        assert {sent.sender for sent in executed} <= {sender}
+        fees = sum(GAS_USED * price(sent) for sent in executed)
+        value = sum(sent.value for sent in bench.chain.executed(GATEWAY))
+        assert bench.chain.balances[sender] == 100 * ETHER - value - fees, f"fail point {point}"
+        assert bench.chain.balances[GATEWAY] == value == (self.value if operations else 0)
+        assert [*bench.ledger.of(sender), *bench.own_ledger.of(sender)] == [], f"fail point {point}: a nonce is held"
+        assert len(bench.owner.asked) <= self.questions
+        if operations and TOKEN in self.params.values():
+            assert bench.chain.tokens[TOKEN] == (0 if self.reverting else 500)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +150,14 @@ def keyring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
 
 
 @pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one: processes die here, not machines, and each write is synced."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as made:
+        yield Path(made)
+
+
+@pytest.fixture
 async def benches() -> AsyncIterator[list[Bench]]:
     made: list[Bench] = []
     yield made
@@ -114,34 +166,38 @@ async def benches() -> AsyncIterator[list[Bench]]:
         bench.database.close()
 
 
-TOKEN_DEPOSIT = {"function": "openToken", "args": [500], "value": 500, "token": TOKEN}
+OWN = (7002, 0, 0, 0)
+CHANNEL = "0x" + "11" * 32
+CLOSE = {"function": "close", "args": [CHANNEL]}
+TOKENS = {"function": "openToken", "args": [500], "value": 500, "token": TOKEN}
+SCENARIOS = {
+    "eth-dev": Scenario(value=2 * ETHER),
+    "eth-real": Scenario(value=2 * ETHER, is_dev=False),
+    "token-dev": Scenario(params=TOKENS, nonces=(0, 1)),
+    "token-real": Scenario(params=TOKENS, nonces=(0, 1), is_dev=False),
+    "allowance taken back": Scenario(params=TOKENS, nonces=(0, 1), ends="failed", reverting=True),
+    "plan": Scenario("plan", {"steps": [CLOSE, CLOSE | {"waitFor": {"blocks": 2}}]}, nonces=(0, 1)),
+    "send": Scenario("send", {"function": "answer", "args": [CHANNEL]}, own=True, questions=0),
+    # Asked anew as well where the base fee rose between the crash and the first signature.
+    "sent for more": Scenario(value=2 * ETHER, is_dev=False, stuck=True, questions=4),
+}
 
 
-@pytest.mark.parametrize("is_dev", [True, False], ids=["dev", "real"])
-@pytest.mark.parametrize("params", [{}, TOKEN_DEPOSIT], ids=["eth", "token"])
+@pytest.mark.parametrize("name", SCENARIOS)
 async def test_death_at_every_boundary_moves_the_money_once(
-    tmp_path: Path, keyring: Keyring, benches: list[Bench], params: dict[str, Any], is_dev: bool
+    folder: Path, keyring: Keyring, benches: list[Bench], name: str
 ) -> None:
-    blew, point = True, 0
+    scenario = SCENARIOS[name]
+    blew, point, attempts = True, 0, 0
     while blew:
         point += 1
-        (folder := tmp_path / str(point)).mkdir()
         fuse = Fuse(point)
-        bench = make_bench(folder, keyring, fuse, is_dev=is_dev)
+        bench = scenario.make(folder / str(point), keyring, fuse)
         benches.append(bench)
-        blew = await run_until_death(bench, fuse, params)
-        operations = await finish(bench)
-        executed = bench.chain.executed(GATEWAY)
-        assert len(executed) == len(operations) <= 1, f"fail point {point}"
-        fees = sum(GAS_USED * price(sent) for sent in bench.chain.executed())
-        value = sum(sent.value for sent in executed)
-        assert bench.chain.balances[OWNER] == 100 * ETHER - value - fees, f"fail point {point}"
-        assert bench.chain.balances[GATEWAY] == value == (2 * ETHER if executed and not params else 0)
-        assert [sent.nonce for sent in bench.chain.executed()] == list(range(len(bench.chain.executed())))
-        assert list(bench.ledger.of(OWNER)) == [], f"fail point {point}: a nonce is held for ever"
-        if executed and params:
-            assert bench.chain.tokens[TOKEN] == 500
-        # Asked again only where the first yes was not on disk yet.
-        assert len(bench.owner.asked) <= 2
+        blew = await scenario.run_until_death(bench, fuse)
+        operations = await scenario.finish(bench)
+        scenario.check(bench, operations, point)
+        attempts = max([attempts, *(len(step["hashes"]) for one in operations for step in one["steps"])])
         await bench.operations.close()
     assert point > 40, "the fail points were not reached"
+    assert attempts == (2 if scenario.stuck else 1)
