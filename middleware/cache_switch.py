@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 _LOOKS = 0.1  # seconds between looks at the L1 side
-_THROWAWAY = ("anvil", "hardhat", "ganache", "ethereumjs", "eth-tester", "foundry", "edr")
+_THROWAWAY = ("anvil", "hardhat", "ganache", "ethereumjs", "eth-tester", "foundry", "tenderly", "buildbear")
 _THROWAWAY_CHAINS = frozenset({1337, 31337})
 
 

@@ -154,6 +154,17 @@ def test_params_that_nodes_read_differently(params: bytes) -> None:
     assert len(stand.node.asked) == 2
 
 
+@pytest.mark.parametrize("empty", [b"[]", b"{}"])
+def test_nothing_found_does_not_hold_for_ever(empty: bytes) -> None:
+    """A node that has not caught up yet says the same."""
+    stand = Stand()
+    stand.node.body = lambda request: b'{"jsonrpc":"2.0","id":1,"result":%b}' % empty  # type: ignore[method-assign]
+    assert stand.twice("eth_getLogs", {"fromBlock": "0x1", "toBlock": "0x2"}) == 1
+    stand.node.mine()
+    stand.look()
+    assert stand.calls("eth_getLogs", {"fromBlock": "0x1", "toBlock": "0x2"}) == 1
+
+
 def block_hash(stand: Stand, number: int) -> str:
     return stand.node.chain[number].hash
 

@@ -116,6 +116,17 @@ async def test_one_who_leaves_hurts_nobody(leaving: list[int], asked: int) -> No
     assert all(tasks[index].cancelled() for index in leaving)
 
 
+async def test_who_leaves_before_asking_in_anothers_place_lets_the_next_ask() -> None:
+    stand = Stand()
+    tasks = [await stand.ask(raw_id) for raw_id in (b"1", b"2", b"3")]
+    tasks[0].cancel()
+    await asyncio.sleep(0)  # the second is told, and has not heard yet
+    tasks[1].cancel()
+    await settle()
+    assert [request.id for request in stand.node.asked] == [b"1", b"3"]
+    assert await stand.bodies(tasks[2]) == [stand.node.body % b"3"]
+
+
 async def test_when_the_last_has_left_the_call_ends_and_the_next_is_a_new_one() -> None:
     stand = Stand()
     for task in [await stand.ask(raw_id) for raw_id in (b"1", b"2")]:

@@ -188,6 +188,7 @@ async def test_a_single_block_too_large_is_the_nodes_error_to_the_callers_reques
         b'"me"', -32005, "query returned more than 5 results"
     )
     assert ranges.figures.given_up == 1
+    assert len(node.asked) < 12
 
 
 async def test_another_error_is_not_touched() -> None:
