@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from middleware.bridge import Bridge
 from middleware.chain import Link
+from middleware.errors import Disconnected, LimitExceeded, RpcError, shorten
 from middleware.loading import BadEntry, load
 from middleware.methods import may_pass
 from middleware.waist import Answer, Context, Next, Request
-from middleware.web3_call import Call, current, nested
+from middleware.web3_call import Call, TooDeep, current, nested
+from middleware.web3_methods import handled_by, why_idle
 
 if TYPE_CHECKING:
     from web3.middleware import Web3Middleware
+
+logger = logging.getLogger("l2proxy.chain")
 
 MOST_THREADS = 64  # calls at once in one synchronous middleware; calls it makes itself do not count
 ASYNC_HOOKS = ("async_request_processor", "async_response_processor", "async_wrap_make_request")
@@ -105,7 +110,9 @@ def _web3_middleware(use: str, found: Any, args: dict[str, Any]) -> Any:
     if asynchronous and not _overrides(type(made), ASYNC_HOOKS, Web3Middleware):
         asynchronous = False
         made = _made(use, lambda: _called(make, Web3(_provider()), args))
-    return Web3Link(made, asynchronous=asynchronous)
+    if (why := why_idle(made)) is not None:
+        logger.warning("[[middleware]] %s never acts behind this proxy: %s", use, why)
+    return Web3Link(made, asynchronous=asynchronous, use=use)
 
 
 def _called(make: Callable[..., Any], w3: Any, args: dict[str, Any]) -> Any:
@@ -122,28 +129,45 @@ def _overrides(kind: type, hooks: Sequence[str], base: type) -> bool:
 
 
 class Web3Link:
-    """One web3.py middleware as a link."""
+    """One web3.py middleware as a link. `use`: its name in the config."""
 
-    def __init__(self, middleware: Web3Middleware, *, asynchronous: bool) -> None:
+    def __init__(self, middleware: Web3Middleware, *, asynchronous: bool, use: str = "") -> None:
         self._middleware = middleware
         self._asynchronous = asynchronous
-        self._methods = _methods_of(middleware)
+        self._use = use
+        self._acts_on = handled_by(middleware)
         self._turns = asyncio.Semaphore(MOST_THREADS)
 
     def handles(self, method: str) -> bool:
         """Tell whether the middleware may have something to say about `method`."""
-        return may_pass(method) and (self._methods is None or method in self._methods)
+        return may_pass(method) and self._acts_on(method)
 
     async def __call__(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
-        """Run the middleware around `next`."""
+        """Run the middleware around `next`. Raise -32005 for an answer nested too deeply to be shown to it."""
         call = Call(request, context, next)
         params = call.params()
         token = current.set(call)
         try:
             response = await (self._async(call, params) if self._asynchronous else self._sync(call, params))
+            return call.answer(response)
+        except RecursionError as error:
+            if call.outcome is None and not isinstance(error, TooDeep):
+                raise
+            raise self._too_deep(request.method) from error
+        except Exception as error:
+            refusal = _refusal(error, asked=call.outcome is None)
+            if refusal is None:
+                raise
+            raise refusal from error
         finally:
             current.reset(token)
-        return call.answer(response)
+
+    def _too_deep(self, method: str) -> LimitExceeded:
+        return LimitExceeded(
+            "nesting",
+            f"the node's answer to {shorten(method)} is nested too deeply to be shown to the middleware {self._use}; "
+            "a class attribute `methods` keeps a middleware to the methods it acts on",
+        )
 
     async def _async(self, call: Call, params: Any) -> Any:
         wrapped: Any = await self._middleware.async_wrap_make_request(call.make_request)
@@ -164,18 +188,23 @@ class Web3Link:
         return await bridge.run(lambda: self._middleware.wrap_make_request(make_request)(_endpoint(call), params))
 
 
+def _refusal(error: Exception, *, asked: bool) -> RpcError | None:
+    """Return what the caller hears where a middleware of web3.py refuses on purpose; None for a failure of ours.
+
+    `asked`: the node was not asked yet, so the refusal is about the call.
+    """
+    from web3.exceptions import StaleBlockchain, Web3ValidationError
+
+    if isinstance(error, StaleBlockchain):
+        return Disconnected(f"the L1 node is behind: {shorten(str(error), 300)}")
+    if isinstance(error, Web3ValidationError) and asked:
+        said = shorten(str(error), 300)
+        return RpcError(-32602, said, {"param": "params", "expected": "what [[middleware]] lets pass", "got": said})
+    return None
+
+
 def _endpoint(call: Call) -> Any:
     return call.request.method
-
-
-def _methods_of(middleware: Web3Middleware) -> frozenset[str] | None:
-    """Return the only methods a middleware handles, None where that cannot be known."""
-    from web3.middleware import FormattingMiddlewareBuilder
-
-    if type(middleware) is not FormattingMiddlewareBuilder or middleware.sync_formatters_builder is not None:
-        return None
-    tables = (middleware.request_formatters, middleware.result_formatters, middleware.error_formatters)
-    return frozenset(str(method) for table in tables for method in table)
 
 
 def _async_provider() -> Any:

@@ -14,7 +14,14 @@ from typing import Any
 from middleware import wire
 from middleware.bridge import Bridge
 from middleware.errors import InvalidParams, RpcError
+from middleware.nesting import deeper_than
 from middleware.waist import Answer, Context, LargeReply, Next, NodeReply, Request, Result
+
+MOST_LEVELS = 2500  # of a response; a call of a trace has two. From Python 3.12 on its JSON parser gives up earlier
+
+
+class TooDeep(RecursionError):
+    """A response nests deeper than code that recurses over it may be trusted with: libraries raise Python's own limit."""
 
 
 @dataclass
@@ -88,10 +95,13 @@ def _in_memory(answer: Answer) -> Result | NodeReply:
 
 
 def _response_of(answer: Result | NodeReply) -> dict[str, Any]:
-    """Return the result or error member of an answer, decoded."""
+    """Return the result or error member of an answer, decoded. Raise `TooDeep`."""
+    raw = answer.json if isinstance(answer, Result) else answer.body
+    if deeper_than(MOST_LEVELS, raw):
+        raise TooDeep
+    body = wire.decode(raw)
     if isinstance(answer, Result):
-        return {"result": wire.decode(answer.json)}
-    body = wire.decode(answer.body)
+        return {"result": body}
     return {"error": body["error"]} if body.get("error") is not None else {"result": body.get("result")}
 
 

@@ -69,6 +69,12 @@ class ChangesMethod(Web3Middleware):
         return ("eth_sendTransaction" if method == "eth_call" else method), params
 
 
+class Declared(Web3Middleware):
+    """Says which methods it acts on."""
+
+    methods = ("eth_call",)
+
+
 class Breaks(Web3Middleware):
     """Fails, as a broken middleware does."""
 

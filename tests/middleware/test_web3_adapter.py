@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from web3.exceptions import StaleBlockchain
 
 from middleware.chain import Chain
-from middleware.errors import RpcError, Unsupported
+from middleware.errors import Disconnected, LimitExceeded, RpcError, Unsupported
 from middleware.loading import BadEntry
 from middleware.waist import ANONYMOUS, Answer, Context, Next, NodeReply, Request, result
 from middleware.web3_adapter import configured_links
@@ -237,5 +236,81 @@ async def test_web3s_stale_check_asks_the_node_through_the_chain(age: int, fresh
     if fresh:
         assert body(await ask(made, "eth_gasPrice")) == "0x1"
     else:
-        with pytest.raises(StaleBlockchain):
+        with pytest.raises(Disconnected, match=r"the L1 node is behind.* 500\.\d+ seconds old"):
             await ask(made, "eth_gasPrice")
+        assert body(await ask(made, "eth_getBlockByNumber"))["number"] == "0x1", "what it skips keeps the raw path"
+
+
+async def test_web3s_validation_refuses_what_is_for_another_chain() -> None:
+    node = Node()
+    made = chain(node, "web3.middleware:ValidationMiddleware")
+    assert body(await ask(made, "eth_call", b'[{"chainId": "0x7a69", "to": "0x01"}, "latest"]'))[1] == "latest"
+    with pytest.raises(RpcError, match="chain ID 1") as refused:
+        await ask(made, "eth_call", b'[{"chainId":"0x1"},"latest"]')
+    assert refused.value.code == -32602
+    assert [request.method for request in node.seen].count("eth_call") == 1, "the node never saw the second"
+    node.seen.clear()
+    raw = b'[ "0x1" , 1.50 ]'
+    assert await ask(made, "eth_getBalance", raw) == NodeReply(b'{"id":1,"result":' + raw + b"}")
+    assert len(node.seen) == 1, "a method it has nothing to say about costs no question"
+
+
+async def deep(request: Request, context: Context, calls: int = 20_000) -> Answer:
+    nested = b'{"calls":[' * calls + b"]}" * calls
+    return NodeReply(b'{"jsonrpc":"2.0","id":1,"result":' + nested + b"}")
+
+
+@pytest.mark.parametrize("use", [f"{HERE}:SyncTag", f"{HERE}:AsyncW3"])
+async def test_an_answer_nested_too_deeply_is_a_clear_error(use: str) -> None:
+    made = Chain([], deep, configured_links([Entry(use)]))
+    with pytest.raises(LimitExceeded, match=f"eth_simulateV1 is nested too deeply .* {use}") as refused:
+        await ask(made, "eth_simulateV1")
+    assert refused.value.data == {"limit": "nesting"}
+
+
+async def test_a_deep_trace_can_be_shown_to_a_middleware() -> None:
+    async def node(request: Request, context: Context) -> Answer:
+        return await deep(request, context, 300)
+
+    made = Chain([], node, configured_links([Entry(f"{HERE}:SyncTag")]))
+    assert b'"tag"' in (await ask(made, "eth_simulateV1")).json  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("use", ["web3.middleware:ExtraDataToPOAMiddleware", "web3.middleware:AttributeDictMiddleware"])
+async def test_an_answer_no_middleware_touches_may_be_of_any_depth(use: str) -> None:
+    made = Chain([], deep, configured_links([Entry(use)]))
+    assert await ask(made, "eth_simulateV1") == await deep(Request("x"), CONTEXT)
+
+
+async def test_a_middleware_that_says_its_methods_is_kept_from_all_others() -> None:
+    made = configured_links([Entry(f"{HERE}:Declared")])[0]
+    assert [method for method in ("eth_call", "eth_getBalance", "eth_chainId") if made.handles(method)] == ["eth_call"]
+
+
+@pytest.mark.parametrize(
+    ("use", "args", "acts_on"),
+    [
+        ("ExtraDataToPOAMiddleware", {}, {"eth_getBlockByHash", "eth_getBlockByNumber"}),
+        ("ValidationMiddleware", {}, {"eth_call", "eth_estimateGas", "eth_getBlockByHash", "eth_getBlockByNumber"}),
+        ("AttributeDictMiddleware", {}, set()),
+        ("BufferedGasEstimateMiddleware", {}, set()),
+        ("GasPriceStrategyMiddleware", {}, set()),
+        ("LocalFilterMiddleware", {}, set()),
+        ("SignAndSendRawMiddlewareBuilder", {"private_key_or_account": "0x" + "11" * 32}, set()),
+        (
+            "StalecheckMiddlewareBuilder",
+            {"allowable_delay": 60},
+            {"eth_call", "eth_estimateGas", "eth_getBlockByHash", "eth_chainId", "debug_traceCall"},
+        ),
+    ],
+)
+def test_which_methods_web3s_own_act_on(
+    use: str, args: dict[str, Any], acts_on: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    [link] = configured_links([Entry(f"web3.middleware:{use}", args)])
+    asked = {
+        *("eth_call", "eth_estimateGas", "eth_getBlockByHash", "eth_getBlockByNumber", "eth_chainId"),
+        *("debug_traceCall", "eth_sendTransaction", "eth_newFilter", "personal_sign"),
+    }
+    assert {method for method in asked if link.handles(method)} == acts_on
+    assert ("never acts behind this proxy" in caplog.text) == (not acts_on), "the owner is told what is in vain"
