@@ -130,12 +130,18 @@ def _cache(services: Services) -> Iterator[Metric]:
     figures = services.node_answers.cache.figures
     yield _counter("l2proxy_cache_hits", "Answers from memory.", figures.hits)
     yield _counter("l2proxy_cache_misses", "Answers the cache could keep and did not have.", figures.misses)
+    yield _counter("l2proxy_cache_stores", "Answers kept.", figures.stores)
     yield _counter("l2proxy_cache_evictions", "Answers dropped for want of room.", figures.evictions)
-    yield _counter("l2proxy_cache_flushes", "Times that everything was dropped.", figures.flushes)
+    yield _counter(
+        "l2proxy_cache_flushes", "Times that answers were dropped because the chain changed.", figures.flushes
+    )
     yield _gauge("l2proxy_cache_entries", "Answers in memory.", figures.entries)
     yield _gauge("l2proxy_cache_bytes", "Their size.", figures.bytes)
     sharing = services.node_answers.in_flight.figures
     yield _counter("l2proxy_shared_answers", "Calls answered by an identical one that ran already.", sharing.shared)
+    ranges = services.node_answers.log_ranges.figures
+    yield _counter("l2proxy_log_splits", "Calls of eth_getLogs answered in parts.", ranges.splits)
+    yield _counter("l2proxy_log_parts", "Questions asked for parts of them.", ranges.parts)
 
 
 def _subscriptions(services: Services) -> Iterator[Metric]:
