@@ -116,6 +116,7 @@ class Arrival:
 
     def _spill(self) -> None:
         first = self._collected()
+        self._chunks.clear()
         self._head = first[:_HEAD]
         placed = self._begins(first)
         if placed is None:
@@ -128,7 +129,6 @@ class Arrival:
             self._lose(Lost(self._head, f"it could not be kept on disk ({error.strerror})"))
             return
         self._file = cast(BinaryIO, opened)
-        self._chunks.clear()
         self._write(first, placed)
 
     def _write(self, came: bytes, written: bytes) -> None:

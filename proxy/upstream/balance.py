@@ -18,6 +18,8 @@ _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 # Below this many bytes going from token to token is as cheap as anything.
 _SMALL = 4096
+# So much is looked at as a whole.
+_WINDOW = 256 * 1024
 
 
 class Balance:
@@ -32,9 +34,13 @@ class Balance:
 
     def end(self, piece: bytes) -> int:
         """Return where the value ends in `piece` (behind its last bracket), or -1 when it goes on in the next."""
-        if len(piece) > _SMALL and self._passes(piece):
-            return -1
-        return self._walk(piece)
+        for start in range(0, len(piece), _WINDOW):
+            window = piece[start : start + _WINDOW]
+            if len(window) > _SMALL and self._passes(window):
+                continue
+            if (end := self._walk(window)) >= 0:
+                return start + end
+        return -1
 
     def _walk(self, piece: bytes) -> int:
         position = 1 if self._escaped else 0

@@ -78,7 +78,7 @@ class Failover:
             else:
                 if self._uncertain is not None:
                     return await _as_taken(node, self._request, body)
-                if not (self._candidates and self._may_go_on() and refuses(body)):
+                if not (self._may_go_on() and refuses(body)):
                     return body
                 self.met(node, Overloaded("it refuses requests for being too many", body))
         if self._refusal is not None:

@@ -1,0 +1,263 @@
+"""Several nodes of one chain: who is asked, who is passed over, what goes to another and what never does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eth_utils.crypto import keccak
+
+from middleware.errors import Disconnected, RpcError
+from middleware.waist import NodeReply, Request
+from proxy.upstream.l1 import L1
+from tests.upstream.fake_node import Die, FakeNode, Hang, ok, raw_id, result
+
+RAW = "0x02f86c"
+HASH = "0x" + keccak(bytes.fromhex(RAW[2:])).hex()
+SEND = Request("eth_sendRawTransaction", f'["{RAW}"]'.encode(), b'"me"')
+BALANCE = Request("eth_getBalance", b'["0x01"]', b"1")
+
+
+class Script:
+    """What a node answers by method: a JSON value, an error object, or an exception to raise."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = answers
+
+    async def __call__(self, request: dict[str, Any]) -> bytes:
+        value = self.answers.get(request["method"], "0x1")
+        if isinstance(value, type):
+            raise value
+        if isinstance(value, asyncio.Event):
+            await value.wait()
+            value = "0x1"
+        if isinstance(value, dict) and "code" in value:
+            return json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": value}, separators=(",", ":")).encode()
+        return result(request, value)
+
+
+@contextlib.asynccontextmanager
+async def over(place: Path, *nodes: FakeNode, **options: Any) -> AsyncIterator[L1]:
+    """Serve each node on a socket of its own and connect to all, following nothing."""
+    async with contextlib.AsyncExitStack() as stack:
+        urls = [await stack.enter_async_context(node.ipc(place / f"{n}.ipc")) for n, node in enumerate(nodes)]
+        l1 = L1(urls, **options)
+        stack.push_async_callback(l1.close)
+        yield l1
+
+
+async def test_a_transaction_goes_to_the_next_node_when_the_first_broke(short_tmp: Path) -> None:
+    first, second = FakeNode(Script(eth_sendRawTransaction=Die)), FakeNode(Script(eth_sendRawTransaction=HASH))
+    async with over(short_tmp, first, second) as l1:
+        assert await l1.forward(SEND) == NodeReply(b'{"jsonrpc":"2.0","id":"me","result":"%b"}' % HASH.encode())
+        assert first.methods() == second.methods() == ["eth_sendRawTransaction"]
+        assert json.loads(second.asked[-1])["params"] == [RAW], "the same bytes"
+
+
+@pytest.mark.parametrize("words", ["already known", "nonce too low", "transaction already imported"])
+async def test_the_second_node_that_has_it_already_has_taken_it(words: str, short_tmp: Path) -> None:
+    refusal = {"code": -32000, "message": words}
+    first = FakeNode(Script(eth_sendRawTransaction=Die))
+    second = FakeNode(Script(eth_sendRawTransaction=refusal, eth_getTransactionByHash={"hash": HASH}))
+    async with over(short_tmp, first, second) as l1:
+        reply = await l1.forward(SEND)
+        assert reply == NodeReply(b'{"jsonrpc":"2.0","id":"me","result":"%b"}' % HASH.encode())
+        assert json.loads(second.asked[-1])["params"] == [HASH]
+
+
+async def test_a_refusal_of_what_no_node_knows_stays_as_it_is(short_tmp: Path) -> None:
+    refusal = {"code": -32000, "message": "insufficient funds"}
+    first = FakeNode(Script(eth_sendRawTransaction=Die))
+    second = FakeNode(Script(eth_sendRawTransaction=refusal, eth_getTransactionByHash=None))
+    async with over(short_tmp, first, second) as l1:
+        with pytest.raises(RpcError, match="insufficient funds"):
+            (await l1.forward(SEND)).result()
+
+
+async def test_a_first_refusal_is_the_answer(short_tmp: Path) -> None:
+    first = FakeNode(Script(eth_sendRawTransaction={"code": -32000, "message": "already known"}))
+    second = FakeNode()
+    async with over(short_tmp, first, second) as l1:
+        with pytest.raises(RpcError, match="already known"):
+            (await l1.forward(SEND)).result()
+    assert second.methods() == []
+
+
+async def test_a_transaction_nobody_answered_for_is_unknown(short_tmp: Path) -> None:
+    nodes = [FakeNode(Script(eth_sendRawTransaction=Die)) for _ in range(2)]
+    async with over(short_tmp, *nodes) as l1:
+        with pytest.raises(Disconnected, match="whether it took effect is unknown"):
+            await l1.forward(SEND)
+    assert [node.methods() for node in nodes] == [["eth_sendRawTransaction"]] * 2
+
+
+@pytest.mark.parametrize(
+    "method", ["evm_mine", "eth_getFilterChanges", "anvil_setBalance", "eth_sendRawTransactionSync"]
+)
+async def test_nothing_else_that_may_take_effect_is_asked_twice(method: str, short_tmp: Path) -> None:
+    first, second = FakeNode(Script(**{method: Die})), FakeNode()
+    async with over(short_tmp, first, second) as l1:
+        with pytest.raises(Disconnected, match="it was sent"):
+            await l1.call(method)
+    assert (first.methods(), second.methods()) == ([method], [])
+
+
+async def test_a_node_with_too_many_requests_hands_reads_to_the_next(short_tmp: Path) -> None:
+    busy = {"code": -32005, "message": "too many requests"}
+    first = FakeNode(Script(eth_getBalance=busy, eth_call=busy, evm_mine=busy))
+    second = FakeNode(Script(eth_getBalance="0x2", eth_call={"code": -32005, "message": "me too"}))
+    async with over(short_tmp, first, second) as l1:
+        for _ in range(2):
+            assert await l1.call("eth_getBalance") == "0x2"
+        with pytest.raises(RpcError, match="too many requests"):
+            await l1.call("eth_call")  # the first one's own words, where no node answers
+        with pytest.raises(RpcError, match="too many requests"):
+            await l1.call("evm_mine")
+        assert "evm_mine" not in second.methods()
+        assert l1.nodes[0].figures.failures == 0, "it answered"
+
+
+@pytest.mark.parametrize("status", [b"429 Too Many Requests", b"503 Service Unavailable"])
+async def test_so_does_one_that_says_it_in_http(status: bytes, short_tmp: Path) -> None:
+    first, second = FakeNode(), FakeNode(Script(eth_getBalance="0x2"))
+
+    def reply(body: bytes) -> bytes:
+        return ok(body).replace(b"200 OK", status) if b'"0x1"' in body else ok(body)
+
+    async with first.http(reply=reply) as one, second.ipc(short_tmp / "b.ipc") as two:
+        l1, alone = L1([one, two]), L1([one])
+        assert await l1.call("eth_getBalance") == "0x2"
+        assert l1.nodes[0].figures.failures == 1
+        assert await alone.call("eth_getBalance") == "0x1", "its answer is good where no other node is"
+        await l1.close()
+        await alone.close()
+
+
+async def test_each_nodes_trouble_is_named_when_none_is_left(short_tmp: Path) -> None:
+    l1 = L1([str(short_tmp / "a.ipc"), "http://127.0.0.1:1/secret", "ws://127.0.0.1:2"])
+    with pytest.raises(Disconnected) as caught:
+        await l1.forward(BALANCE)
+    assert caught.value.code == 4900
+    assert caught.value.message == (
+        "no L1 node can be asked: a unix socket: there is no socket there; is the node running?; "
+        "http://127.0.0.1:1: it refused the connection (Connection refused); "
+        "ws://127.0.0.1:2: it refused the connection (Connection refused)"
+    )
+    assert [node.figures.breaker for node in l1.nodes] == ["open"] * 3
+    assert l1.trouble == caught.value.message.removeprefix("no L1 node can be asked: ")
+    await l1.close()
+
+
+async def test_a_node_that_lags_is_asked_when_there_is_no_other(short_tmp: Path) -> None:
+    behind, best = (
+        Script(eth_blockNumber="0x10", eth_getBalance="0xa"),
+        Script(eth_blockNumber="0x14", eth_getBalance="0xb"),
+    )
+    nodes = [FakeNode(behind), FakeNode(best)]
+    async with over(short_tmp, *nodes) as l1:
+        assert await l1.call("eth_getBalance") == "0xa"
+
+        async def look() -> list[int | None]:
+            l1._look_at = 0
+            await l1._revive()
+            return [node.figures.head_lag for node in l1.nodes]
+
+        assert await look() == [4, 0]
+        assert await l1.call("eth_getBalance") == "0xb"
+        behind.answers["eth_blockNumber"] = "0x11"
+        assert await look() == [3, 0]
+        assert await l1.call("eth_getBalance") == "0xa", "a few blocks are no lag"
+        behind.answers["eth_blockNumber"] = "0x1"
+        assert await look() == [19, 0]
+        best.answers["eth_getBalance"] = Die
+        assert await l1.call("eth_getBalance") == "0xa", "better than none"
+
+
+async def test_a_node_that_does_not_tell_its_head_is_passed_over(short_tmp: Path) -> None:
+    nodes = [
+        FakeNode(Script(eth_blockNumber={"code": 1, "message": "no"}, eth_getBalance="0xa")),
+        FakeNode(Script(eth_getBalance="0xb")),
+    ]
+    async with over(short_tmp, *nodes) as l1:
+        assert await l1.call("eth_getBalance") == "0xa"
+        await l1._revive()
+        assert await l1.call("eth_getBalance") == "0xb"
+
+
+async def test_a_node_that_breaks_every_call_is_probed_once_for_all(short_tmp: Path) -> None:
+    script = Script(eth_getBalance=Die)
+    first = FakeNode(script)
+    async with over(short_tmp, first) as l1:
+        for _ in range(5):
+            with pytest.raises(Disconnected):
+                await l1.forward(BALANCE)
+        assert l1.nodes[0].figures.breaker == "open"
+        script.answers["eth_getBalance"] = "0x5"
+        asked = len(first.asked)
+        assert await asyncio.gather(*(l1.call("eth_getBalance") for _ in range(20))) == ["0x5"] * 20
+        methods = [json.loads(raw)["method"] for raw in first.asked[asked:]]
+        assert methods.count("eth_chainId") <= 2, "one probe, and one look at a new connection"
+        assert l1.nodes[0].figures.breaker == "closed"
+        assert l1.trouble is None
+
+
+async def test_a_node_that_hangs_is_passed_over_and_a_good_one_never_waits(short_tmp: Path) -> None:
+    gate = asyncio.Event()
+    first, second = FakeNode(Script(eth_call=Hang, eth_getBalance=gate)), FakeNode(Script(eth_call="0x2"))
+    async with over(short_tmp, first, second, call_seconds=0.3) as l1:
+        waiting = [asyncio.create_task(l1.call("eth_call")) for _ in range(10)]
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {str(outcome) for outcome in outcomes} == {"the L1 node did not answer eth_call within 0.3 s"}
+        assert await l1.call("eth_call") == "0x2"
+        assert l1.nodes[0].figures.breaker == "open"
+        assert (l1.nodes[0].figures.in_flight, l1.nodes[1].figures.failures) == (0, 0)
+        for _ in range(50):
+            assert await l1.call("eth_call") == "0x2"
+        assert first.methods().count("eth_call") == 10
+
+
+async def test_what_is_counted_of_a_node(short_tmp: Path) -> None:
+    gate = asyncio.Event()
+    script = Script(eth_getBalance=gate)
+    node = FakeNode(script)
+    async with over(short_tmp, node) as l1:
+        figures = l1.nodes[0].figures
+        waiting = [asyncio.create_task(l1.forward(BALANCE)) for _ in range(3)]
+        async with asyncio.timeout(5):
+            while len(node.methods()) < 3:  # noqa: ASYNC110  (poll with a deadline)
+                await asyncio.sleep(0.01)
+        assert (figures.requests, figures.in_flight, figures.failures) == (3, 3, 0)
+        gate.set()
+        await asyncio.gather(*waiting)
+        assert (figures.requests, figures.in_flight, figures.failures) == (3, 0, 0)
+        assert figures.latency > 0
+        assert figures.reconnects == 0
+        node.drop_all()
+        assert await l1.call("eth_getBalance") == "0x1"
+        assert figures.reconnects == 1
+        script.answers["eth_getBalance"] = Die
+        before = figures.failures
+        with pytest.raises(Disconnected):
+            await l1.forward(BALANCE)
+        assert (figures.failures - before, figures.last_error) == (2, "the L1 node closed the connection")
+        assert figures.error_rate > 0
+
+
+async def test_an_answer_is_told_by_its_id_alone_whatever_node_it_comes_from(short_tmp: Path) -> None:
+    """Numbers never repeat at one node, so that an answer to a socket that was given up meets nobody on the next."""
+    numbers: list[int] = []
+
+    async def answer(request: dict[str, Any]) -> bytes:
+        numbers.append(int(raw_id(request)))
+        raise Die
+
+    async with over(short_tmp, FakeNode(answer)) as l1:
+        for _ in range(3):
+            with pytest.raises(Disconnected):
+                await l1.call("evm_mine")
+    assert len(set(numbers)) == 3
