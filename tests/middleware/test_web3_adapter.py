@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import tomllib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -253,6 +255,30 @@ async def test_web3s_validation_refuses_what_is_for_another_chain() -> None:
     raw = b'[ "0x1" , 1.50 ]'
     assert await ask(made, "eth_getBalance", raw) == NodeReply(b'{"id":1,"result":' + raw + b"}")
     assert len(node.seen) == 1, "a method it has nothing to say about costs no question"
+
+
+async def test_the_three_of_the_annotated_config_together() -> None:
+    settings = tomllib.loads((Path(__file__).parents[2] / "configs" / "middleware.toml").read_text())
+    entries = [Entry(entry["use"], entry.get("args", {})) for entry in settings["middleware"]]
+
+    async def node(request: Request, context: Context) -> Answer:
+        if request.method == "eth_getBlockByNumber":
+            seal = "0x" + "5e" * 97
+            return result(
+                {"number": "0x7", "timestamp": hex(int(time.time())), "extraData": seal, "raw": request.params.decode()}
+            )
+        return result(["0x7a69", request.params.decode()] if request.method == "eth_call" else "0x7a69")
+
+    made = Chain([], node, configured_links(entries))
+    block = body(await ask(made, "eth_getBlockByNumber", b'["latest",false]'))
+    assert "extraData" not in block
+    assert block["proofOfAuthorityData"] == "0x" + "5e" * 97
+    assert body(await ask(made, "eth_call", b'[{"chainId":"0x7a69","data":"0x"},"latest"]')) == [
+        "0x7a69",
+        '[{"data":"0x"},"latest"]',
+    ]
+    with pytest.raises(RpcError, match="chain ID 5"):
+        await ask(made, "eth_call", b'[{"chainId":"0x5"},"latest"]')
 
 
 async def deep(request: Request, context: Context, calls: int = 20_000) -> Answer:
