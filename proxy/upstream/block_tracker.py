@@ -29,6 +29,7 @@ log = logging.getLogger("l2proxy.upstream")
 _REMEMBERED = 512  # blocks whose hashes are kept
 _FILLED = 256  # blocks fetched one by one at most, before the rest becomes a gap
 _BACKED = 32  # blocks below the first one that are read, so that a reorg soon after the start has an ancestor
+_AGAIN_SECONDS = 0.5  # until the next look after one that failed, at most
 _LAGGING_LOOKS = 8  # looks in a row that show an older block before a chain that never goes back is believed to have
 
 
@@ -114,9 +115,8 @@ class BlockTracker:
         try:
             while True:
                 self._poked.clear()
-                await self._try(self.sync())
-                await self._try(self._back_up())
-                await self._pause()
+                seen = await self._try(self.sync()) and await self._try(self._back_up())
+                await self._pause(self._interval() if seen else min(self._interval(), _AGAIN_SECONDS))
         finally:
             for events in list(self._listeners):
                 events.end()
@@ -132,13 +132,16 @@ class BlockTracker:
                 self._lagging = 0
             return self.head
 
-    async def _try(self, reading: Coroutine[Any, Any, object]) -> None:
+    async def _try(self, reading: Coroutine[Any, Any, object]) -> bool:
         try:
             await reading
         except Disconnected as error:
             log.debug("the block tracker waits: %s", error.message)  # the owner has been told by L1
         except RpcError as error:
             log.warning("the L1 node does not tell its newest block: %s", error.message)
+        else:
+            return True
+        return False
 
     async def _back_up(self) -> None:
         """Read some blocks below the lowest that is remembered; they were before anybody listened, and are told to nobody."""
@@ -149,9 +152,9 @@ class BlockTracker:
                 return
             self._chain.appendleft(parent.head)
 
-    async def _pause(self) -> None:
+    async def _pause(self, seconds: float) -> None:
         try:
-            async with asyncio.timeout(self._interval()):
+            async with asyncio.timeout(seconds):
                 await self._poked.wait()
         except TimeoutError:
             return

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-from tests.upstream.fake_node import GENESIS, FakeNode, Reply, block, result
+from tests.upstream.fake_node import GENESIS, FakeNode, Push, Reply, asking, block, result
 
 ADDRESS = "0x" + "22" * 20
 KINDS = ["http", "ws", "ipc"]
@@ -26,6 +26,7 @@ class ChainNode(FakeNode):
         self.logs: dict[str, list[dict[str, Any]]] = {}
         self.subscribed: list[list[Any]] = []
         self.unsubscribed: list[str] = []
+        self.listeners: dict[str, set[Push]] = {}
         self.unknown: set[str] = set()  # blocks whose logs this node does not know yet
         self.tags: dict[str, int] = {}
         self.most_blocks: int | None = None  # of one range
@@ -68,10 +69,10 @@ class ChainNode(FakeNode):
         await self.push_result("heads", header)
 
     async def push_result(self, number: str, value: Any) -> None:
-        """Push one result to every connection, which ignores what it has not subscribed to."""
+        """Push one result to every connection that has subscribed to it."""
         params = {"subscription": number, "result": value}
         frame = json.dumps({"jsonrpc": "2.0", "method": "eth_subscription", "params": params}).encode()
-        for push in self.pushes:
+        for push in list(self.listeners.get(number, [])):
             with contextlib.suppress(ConnectionError):
                 await push(frame)
 
@@ -131,10 +132,13 @@ class ChainNode(FakeNode):
         if not self.pushes_heads:
             return failure(request, -32601, "no subscriptions here")
         self.subscribed.append(params)
-        return result(request, "heads" if params == ["newHeads"] else params[0])
+        number = "heads" if params == ["newHeads"] else params[0]
+        self.listeners.setdefault(number, set()).add(asking.get())
+        return result(request, number)
 
     def _unsubscribe(self, request: dict[str, Any], number: str) -> Reply:
         self.unsubscribed.append(number)
+        self.listeners.get(number, set()).discard(asking.get())
         return result(request, True)
 
     def _pending(self, request: dict[str, Any]) -> Reply:

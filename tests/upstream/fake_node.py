@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ GENESIS = "0x" + "ab" * 32
 OTHER_GENESIS = "0x" + "cd" * 32
 
 Reply = bytes | None
+Push = Callable[[bytes], Awaitable[None]]
+asking: ContextVar[Push] = ContextVar("asking")
+"""How to push on the connection whose request is being answered."""
 Answer = Callable[[dict[str, Any]], Awaitable[Reply]]
 
 
@@ -81,6 +85,7 @@ class FakeNode:
                 writer.write(frame + self.ending)
 
             self.pushes.append(push)
+            asking.set(push)
             with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                 while line := await reader.readline():
                     task = asyncio.create_task(one(line, writer))
@@ -119,6 +124,7 @@ class FakeNode:
                 await socket.send_str(frame.decode())
 
             self.pushes.append(push)
+            asking.set(push)
 
             async def one(raw: bytes) -> None:
                 try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import deque
 from typing import Any
 
 import pytest
 
-from middleware.errors import Disconnected
+from middleware.errors import Disconnected, RpcError
 from proxy.upstream import block_tracker, chain_events
 from proxy.upstream.block_tracker import BlockTracker, Event, Events, Head, NewHead, Reorg, folded
 from tests.upstream.fake_node import block
@@ -214,6 +215,70 @@ async def test_running_ends_listeners_when_it_ends() -> None:
     await asyncio.gather(running, return_exceptions=True)
     with pytest.raises(StopAsyncIteration):
         await anext(events)
+
+
+async def test_a_look_that_failed_is_repeated_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(block_tracker, "_AGAIN_SECONDS", 0.01)
+    chain, failures = Chain(), [Disconnected("away"), RpcError(-32000, "not now")]
+
+    async def call(*which: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await chain.call(*which)
+
+    async def unchanged() -> None:
+        return None
+
+    tracker = BlockTracker(call, lambda: 3600.0, unchanged)
+    running = asyncio.create_task(tracker.run())
+    async with asyncio.timeout(5):
+        assert isinstance(await anext(tracker.events()), NewHead)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_callbacks_hear_at_once_and_a_broken_one_is_alone() -> None:
+    chain = Chain()
+    tracker = tracker_of(chain)
+    heard: list[tuple[Event, Head | None]] = []
+
+    def broken(_: Event) -> None:
+        raise RuntimeError("broken listener")
+
+    tracker.on_change(broken)
+    stop = tracker.on_change(lambda event: heard.append((event, tracker.head)))
+    await tracker.sync()
+    chain.cut(1)
+    chain.grow(2)
+    await tracker.sync()
+    assert [(event.head.number, head and head.number) for event, head in heard if isinstance(event, NewHead)] == [
+        *((0, 0), (1, 2), (2, 2)),
+    ]
+    stop()
+    chain.grow(1)
+    await tracker.sync()
+    assert len(heard) == 3
+
+
+async def test_a_pushed_header_is_believed_only_as_the_next_block() -> None:
+    chain = Chain()
+    tracker = tracker_of(chain)
+    await tracker.sync()
+    events = tracker.events()
+    chain.grow(1)
+    following = json.dumps(chain.by_hash[chain.blocks[1]]).encode()
+    chain.asked = 0
+    tracker.announced(following)
+    tracker.announced(following)
+    told = events.drain()
+    assert [(event.head.number, event.header) for event in told if isinstance(event, NewHead)] == [(1, following)]
+    for nonsense in (b"", b"null", b"{}", b'{"number":"0x","hash":1}', b"[" * 5000):
+        tracker.announced(nonsense)
+    chain.grow(2)
+    tracker.announced(json.dumps(chain.by_hash[chain.blocks[3]]).encode())  # its parent is not known
+    assert (events.drain(), tracker.head and tracker.head.number, chain.asked) == ([], 1, 0)
+    await tracker.sync()
+    assert [event.head.number for event in events.drain() if isinstance(event, NewHead)] == [2, 3]
 
 
 async def test_a_listener_that_is_dropped_is_forgotten() -> None:

@@ -72,7 +72,7 @@ async def away(node: ChainNode) -> AsyncIterator[None]:
 
     node.answer = answer
     node.drop_all()
-    node.pushes.clear()
+    node.listeners.clear()
     try:
         yield
     finally:
