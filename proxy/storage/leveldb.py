@@ -1,18 +1,23 @@
 """LevelDB behind a small interface: ordered, atomic, synced. The only module that knows plyvel.
 
 A `Database` is one directory; a `Space` is a named, disjoint part of it. Every write is one atomic batch that is on disk
-when the call returns (security.md 23). Another engine can stand here as long as it keeps this promise.
+when the call returns (security.md 23), and one that failed never happened, also where the disk was full for a while
+(security.md 25). Another engine can stand here as long as it keeps these promises.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import plyvel
+
+PROBE = 256 * 1024  # bytes a disk must take before a database that failed to write is opened anew
 
 
 class StorageError(Exception):
@@ -27,6 +32,8 @@ class Database:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._db = plyvel.DB(str(path), create_if_missing=True)
+            self._writing = threading.Lock()
+            self._failed: dict[bytes, bytes | None] = {}
         except (plyvel.Error, OSError) as error:
             raise StorageError(f"the database {path} cannot be opened: {_said(error)}") from error
 
@@ -44,21 +51,62 @@ class Database:
         self.commit(batch)
 
     def commit(self, batch: Batch) -> None:
-        """Write `batch` atomically and synced."""
+        """Write `batch` atomically and synced. Raise `StorageError`: nothing of it was written, nor will be."""
         if not batch.operations:
             return
+        with self._writing:
+            if self._failed:
+                self._open_anew()
+            try:
+                self._write(batch.operations)
+            except plyvel.Error as error:
+                known = {key: self._db.get(key) for key in batch.operations}
+                self._failed = known | self._failed
+                raise StorageError(f"writing to {self.path} failed: {_said(error)}") from error
+
+    def _write(self, operations: Mapping[bytes, bytes | None]) -> None:
+        with self._db.write_batch(transaction=True, sync=True) as target:
+            for key, value in operations.items():
+                if value is None:
+                    target.delete(key)
+                else:
+                    target.put(key, value)
+
+    def _open_anew(self) -> None:
+        """Go on after a write that failed: open the database again, and take back what of that write may be on disk.
+
+        LevelDB appends behind a torn record as if it were whole, and finds nothing of that again (tried: every write that
+        was acknowledged after a full disk was gone at the next start).
+        """
         try:
-            with self._db.write_batch(transaction=True, sync=True) as target:
-                for key, value in batch.operations.items():
-                    if value is None:
-                        target.delete(key)
-                    else:
-                        target.put(key, value)
-        except plyvel.Error as error:
+            self._probe()
+            self._db.close()
+            self._db = plyvel.DB(str(self.path), create_if_missing=False)
+            self._write(self._failed)
+        except (plyvel.Error, OSError) as error:
             raise StorageError(f"writing to {self.path} failed: {_said(error)}") from error
+        self._failed = {}
+
+    def _probe(self) -> None:
+        """Raise OSError unless the disk takes a little: on a full one a database that is closed cannot be opened again."""
+        probe = self.path / "probe"
+        try:
+            with probe.open("wb") as file:
+                file.write(bytes(PROBE))
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            probe.unlink(missing_ok=True)
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of a full key."""
+        try:
+            return self._get(key)
+        except RuntimeError:  # closed: perhaps only for as long as another thread opens it anew
+            with self._writing:
+                return self._get(key)
+
+    def _get(self, key: bytes) -> bytes | None:
         try:
             value: bytes | None = self._db.get(key)
         except plyvel.Error as error:

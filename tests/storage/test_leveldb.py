@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import plyvel
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -68,3 +72,69 @@ def test_scan_is_a_slice_of_the_sorted_content(tmp_path_factory, content, prefix
             if item[0].startswith(prefix) and item[0] >= start and (end is None or item[0] < end)
         ]
         assert list(space.scan(prefix, start=start, end=end, limit=limit, reverse=reverse)) == expected[:limit]
+
+
+FULL_DISK = """
+import os, resource, sys
+from pathlib import Path
+from proxy.storage import Database, StorageError
+
+path = Path(sys.argv[1])
+database = Database(path)
+space = database.space("s")
+unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+written = []
+for round in range(3):
+    for number in range(20):
+        space.write({(key := b"%d/%d" % (round, number)): os.urandom(3000)})
+        written.append(key)
+    space.write({b"kept": b"%d" % round})
+    largest = max(file.stat().st_size for file in path.glob("*.log"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 1500, unlimited[1]))  # full in the middle of a record
+    for attempt in range(3):
+        try:
+            space.write({b"kept": os.urandom(3000), b"never": os.urandom(3000)})
+        except StorageError as error:
+            assert str(path) in str(error), error
+        else:
+            raise SystemExit("a full disk took a write")
+        assert (space.get(b"kept"), space.get(b"never")) == (b"%d" % round, None)
+    resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+for number in range(100):  # there is room again
+    space.write({(key := b"after/%d" % number): os.urandom(1500)})
+    written.append(key)
+os._exit(0)  # as `kill -9` does
+"""
+
+
+def test_what_is_acknowledged_after_a_full_disk_is_there_at_the_next_start(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], check=True, timeout=60)
+    with Database(path) as database:
+        space = database.space("s")
+        found = {key for key, _ in space.scan()}
+        assert found == {b"%d/%d" % (one, two) for one in range(3) for two in range(20)} | {
+            b"kept",
+            *(b"after/%d" % number for number in range(100)),
+        }
+        assert space.get(b"kept") == b"2"
+
+
+def test_a_write_that_failed_late_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Database(tmp_path / "db") as database:
+        space = database.space("s")
+        space.write({b"old": b"1", b"gone": b"1"})
+        write = database._write
+
+        def late(operations: Any) -> None:  # on disk, and then the disk says no
+            write(operations)
+            raise plyvel.IOError(b"IO error: sync: Input/output error")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(database, "_write", late)
+            before = {space.prefix + b"old": b"1", space.prefix + b"new": None}
+            with pytest.raises(StorageError):
+                space.write({b"old": b"2", b"new": b"2"})
+        database._failed = before  # LevelDB itself shows nothing of a write whose sync failed
+        space.write({b"next": b"3"})
+        assert dict(space.scan()) == {b"old": b"1", b"gone": b"1", b"next": b"3"}
