@@ -1,6 +1,7 @@
 # make demo   the whole journey on an embedded L1, every wei checked
 # make test   formatting, lints, types, layers, all tests
 # make soak   the long runs
+# make bench  the proxy and its peers side by side (benchmarks/README.md); wants nginx and wrk
 # PYTHON=/path/to/python3.11 chooses the interpreter, VENV=dir where the environment goes.
 
 VENV ?= .venv
@@ -9,8 +10,9 @@ CANDIDATES := python3.11 python3.12 python3 $(wildcard $(HOME)/.pyenv/versions/3
 PYTHON ?= $(shell for p in $(CANDIDATES); do "$$p" -c 'import sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 INSTALLED := $(VENV)/.installed
 NODE_PACKAGES := tests/node_modules/.installed
+PEER_PACKAGES := benchmarks/metamask/node_modules/.installed
 
-.PHONY: demo test soak lint lock
+.PHONY: demo test soak bench lint lock
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
@@ -21,6 +23,9 @@ test: lint $(NODE_PACKAGES)
 
 soak: $(INSTALLED) $(NODE_PACKAGES)
 	$(BIN)/pytest -q tests/soak
+
+bench: $(INSTALLED) $(NODE_PACKAGES) $(PEER_PACKAGES)
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -40,6 +45,11 @@ $(INSTALLED): requirements.lock pyproject.toml sdk/python/pyproject.toml
 $(NODE_PACKAGES): tests/package-lock.json
 	@command -v npm >/dev/null || { echo "the tests need Node.js 20 or newer with npm" >&2; exit 1; }
 	cd tests && npm ci --no-audit --no-fund
+	@touch $@
+
+$(PEER_PACKAGES): benchmarks/metamask/package-lock.json
+	@command -v npm >/dev/null || { echo "one of the benchmarks' peers needs Node.js 20 or newer with npm" >&2; exit 1; }
+	cd benchmarks/metamask && npm ci --no-audit --no-fund
 	@touch $@
 
 # Rewrites requirements.lock from pyproject.toml; needs uv on the PATH. No registry address goes into the file.

@@ -30,6 +30,7 @@ class Bar:
     reach: float
     value: float | None
     less_is_better: bool = False
+    whole: bool = False
     unit: str = ""
 
     @property
@@ -42,12 +43,10 @@ class Bar:
         return "yes" if self._within(self.least) else "**no**"
 
     def written(self, value: float | None) -> str:
-        """Write one of the row's numbers."""
+        """Write one of the row's numbers: counts and milliseconds whole, ratios with two places."""
         if value is None:
             return "–"
-        return (
-            f"{value:.0f}{self.unit}" if self.unit or (self.less_is_better and value == int(value)) else f"{value:.2f}"
-        )
+        return f"{value:.0f}{self.unit}" if self.whole else f"{value:.2f}"
 
     def _within(self, bound: float) -> bool:
         value = 0.0 if self.value is None else round(self.value, 2)
@@ -78,6 +77,7 @@ def bars(results: Results) -> list[Bar]:
             f"{heads.clients if heads else 1000:,} WebSocket clients on newHeads: subscriptions at the node",
             *(1, 1, None if heads is None else heads.subscriptions),
             less_is_better=True,
+            whole=True,
         ),
         Bar(
             "the same: block to last client",
@@ -85,6 +85,7 @@ def bars(results: Results) -> list[Bar]:
             100,
             None if heads is None else heads.last_client,
             less_is_better=True,
+            whole=True,
             unit=" ms",
         ),
         Bar(

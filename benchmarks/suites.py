@@ -192,6 +192,19 @@ async def memory(folder: Path, plan: Plan, say: Say, have: frozenset[str]) -> Me
         return Memory((first, last), (before, after))
 
 
+async def peers_answer(folder: Path, have: frozenset[str]) -> dict[str, object]:
+    """Ask the node and each peer one call; return their answers as objects (some write them anew)."""
+    call = b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}'
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(field.anvil(folder))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        answers: dict[str, object] = {}
+        for target in [field.direct("direct", node), *await _peers(stack, node.http, folder, have)]:
+            async with session.post(target.url, data=call, headers={"Content-Type": "application/json"}) as answer:
+                answers[target.name] = await answer.json()
+        return answers
+
+
 async def _peers(stack: AsyncExitStack, upstream: str, folder: Path, have: frozenset[str]) -> list[Target]:
     peers = []
     if "nginx" in have:

@@ -21,7 +21,11 @@ def test_nobody_else_owns_our_import_names(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["requirements.lock", "tests/package-lock.json", "plugins/paychan/contract/package-lock.json"]
+    "file",
+    [
+        *("requirements.lock", "tests/package-lock.json", "plugins/paychan/contract/package-lock.json"),
+        "benchmarks/metamask/package-lock.json",
+    ],
 )
 def test_lock_files_name_no_registry(file: str) -> None:
     path = ROOT / file
