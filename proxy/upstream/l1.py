@@ -62,10 +62,11 @@ class L1:
         self._identity: ChainIdentity | None = None
         self._lost: type[NodeFailure] | None = None  # what the owner was told last
         self._deadlines = Deadlines(call_seconds)
-        self._first: Node | None = None  # the one to be asked, while it is a good one
+        self._first: Node | None = None  # the one to be asked, while nothing need be found out first
         self._look_at = 0.0
         keeping = Keeping(response_limit, folder)
-        self.nodes = [Node(parse(url), keeping, self._admit, self._choose) for url in urls]
+        self.nodes: list[Node] = []
+        self.nodes += [Node(parse(url), keeping, self._admit, self._choose) for url in urls]
         self._choose()
         self._following = Following(self._line, self.call, self._confirm, self._revive, self._poll_seconds)
         self.blocks: BlockTracker = self._following.blocks
@@ -161,7 +162,7 @@ class L1:
             raise
         else:
             self._deadlines.remove(exchange)
-            if node is self._first:
+            if node.sound:
                 figures.answered(time.monotonic() - started)
             else:
                 node.answered(time.monotonic() - started)  # it was in trouble meanwhile
@@ -264,8 +265,8 @@ class L1:
 
     def _choose(self) -> None:
         """Find the node that requests go to without looking further, whenever one has changed."""
-        nodes = getattr(self, "nodes", [])
-        self._first = next((node for node in nodes if node.rank == 0), None)
+        best = self._in_order()[0] if self.nodes else None
+        self._first = best if best is not None and best.open_to_all else None
 
     def _nobody(self, nobody: Nobody) -> Disconnected:
         if not nobody.any:

@@ -19,7 +19,7 @@ import msgspec
 from middleware.waist import LargeReply, Request
 from proxy.upstream import envelope
 from proxy.upstream.exchange import Exchange
-from proxy.upstream.failures import Broken
+from proxy.upstream.failures import Broken, NodeFailure
 from proxy.upstream.figures import NodeFigures
 from proxy.upstream.line import Line
 from proxy.upstream.node_socket import Ask, Open
@@ -92,7 +92,12 @@ class Multiplexed:
     async def line(self) -> Line:
         """Return the first shared socket, opened and verified if need be."""
         while not (usable := [line for line in self._lines if line.usable]):
-            await asyncio.shield(self._open())
+            begun_before = self._opening is not None
+            try:
+                await asyncio.shield(self._open())
+            except NodeFailure:
+                if not begun_before:  # what was begun before may have met the end of the last one
+                    raise
         return usable[0]
 
     async def ask(self, method: str, params: list[Any]) -> bytes:

@@ -67,6 +67,7 @@ class Node:
         self.identity: ChainIdentity | None = None
         self.figures = NodeFigures()
         self.lagging = False
+        self.sound = True  # nothing is known to be wrong with it
         self._admit = admit
         self._changed = changed
         self._trouble: str | None = None
@@ -84,12 +85,18 @@ class Node:
     @trouble.setter
     def trouble(self, trouble: str | None) -> None:
         self._trouble = trouble
+        self.sound = trouble is None
         self._changed()
 
     @property
     def resting(self) -> bool:
         """Tell whether the node failed lately and is not asked now."""
         return self._breaker.resting
+
+    @property
+    def open_to_all(self) -> bool:
+        """Tell whether a request may go to it without a probe."""
+        return not self._breaker.is_open
 
     @property
     def rank(self) -> int:
