@@ -101,11 +101,11 @@ OWN_NAMESPACES = ("l2_", "wallet_", "rpc.")
 # Names are compared folded: a node that ignores case must not be reached by spelling. Order: what may go, then what may not.
 _SENDS_SIGNED = re.compile(r"eth_send(?:rawtransaction|useroperation$)")
 _REFUSED = re.compile(
-    r"(?:personal|admin|engine|miner|clef|account|wallet|l2)_"
+    r"(?:personal|admin|engine|miner|clef|account|signer|wallet|l2)_"
     r"|rpc\."
     r"|eth_(?:sign|send|resend|decrypt|getencryptionpublickey|coinbase)"
     r"|debug_(?:sethead|chaindb|.*(?:profile|gotrace|tofile))"
-    r"|[a-z0-9]+_(?:sign|sendtransaction|sendunsigned|unlockaccount|lockaccount|importrawkey|newaccount)"
+    r"|[a-z0-9]+_(?:sign|sendtransaction|sendunsigned|posttransaction|unlockaccount|lockaccount|importrawkey|newaccount)"
 )
 _NAME = re.compile(r"[a-z][a-z0-9]*_[A-Za-z0-9_]+", re.ASCII)
 
@@ -147,6 +147,11 @@ class MethodTable:
 def may_pass(method: str) -> bool:
     """Tell whether some table could class `method` as PASS: neither ours nor refused, whatever the config allows."""
     return method not in OWN and not _refused(method)
+
+
+def in_vain(allow: Sequence[str]) -> list[str]:
+    """Return the rows of `[methods] allow` that let nothing pass: names of ours, and what is never sent to a node."""
+    return [row for row in allow if not may_pass(row.removesuffix("*"))]
 
 
 def _refused(method: str) -> bool:

@@ -22,7 +22,7 @@ import uvloop
 
 from middleware.chain import Chain, Link
 from middleware.forward import Forward
-from middleware.methods import MethodTable
+from middleware.methods import MethodTable, in_vain
 from middleware.metrics import RequestFigures
 from middleware.waist import OWNER
 from middleware.web3_adapter import configured_links
@@ -122,6 +122,8 @@ async def open_daemon(options: RunOptions, notice: Notice) -> AsyncIterator[tupl
         if secrets is not None:
             ground.keyring.admit(secrets)
         table = MethodTable(options.config.methods.allow, dev=options.dev)
+        for row in in_vain(options.config.methods.allow):
+            notice(f"l2proxy: [methods] allow has {row}, which lets nothing pass: it is never sent to the L1 node")
         services = Services(ground, l1, gateways, table, notice)
         chain = _chain(services, options, configured)
         services.bind(chain)
