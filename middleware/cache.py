@@ -25,6 +25,7 @@ from middleware.methods import MethodClass, MethodTable
 from middleware.waist import Answer, Context, Next, NodeReply, OriginKind, Request
 
 HELD = 2.0  # seconds an answer about the newest state is given again at most
+RENEWED = 1.0  # seconds after which one of its askers gets a new one, so that not all have to ask at once
 _SHORT_NUMBER = 18  # digits that fit an integer of 64 bits whatever they are
 
 
@@ -79,6 +80,9 @@ class Cache:
         if kept is None or raw_id is None or not self._holds(kept, now, key):
             return None
         if not (raw_id.isdigit() and len(raw_id) <= _SHORT_NUMBER) and self._odd(Request(request.method, b"", raw_id)):
+            return None
+        if kept.renew is not None and now >= kept.renew:
+            kept.renew = kept.until  # this one caller asks; the others are answered meanwhile
             return None
         self.figures.hits += 1
         return kept.head + raw_id + kept.tail
@@ -146,9 +150,17 @@ class Cache:
         self._store.drop(key)
         return False
 
+    def _is_new(self, kept: Kept | None, now: float) -> bool:
+        """Tell whether another who asked at the same time has brought this answer already."""
+        if kept is None or self._epoch.number != self._seen:
+            return False
+        return kept.until is None or now < kept.until - (HELD - RENEWED)
+
     def _keep(self, request: Request, context: Context, body: bytes) -> None:
         """Remember an answer that was asked and given in this epoch, if it holds."""
-        if request.id is None or len(body) > self._store.largest:
+        now = self._clock()
+        key = (partition(context), request.method, request.params)
+        if request.id is None or len(body) > self._store.largest or self._is_new(self._store.get(key), now):
             return
         try:
             reply = _reply.decode(body)
@@ -166,9 +178,10 @@ class Cache:
             return
         if self._epoch.number != self._seen:
             self._turn()
-        fleeting = how_long is not Holds.EVER or self._switch.throwaway
-        kept = Kept(*divided, self._clock() + HELD if fleeting else None, self._pin(how_long.value))
-        self._store.put((partition(context), request.method, request.params), kept)
+        kept = Kept(*divided)
+        if how_long is not Holds.EVER or self._switch.throwaway:
+            kept.until, kept.renew, kept.pin = now + HELD, now + RENEWED, self._pin(how_long.value)
+        self._store.put(key, kept)
 
     def _pin(self, tag: str) -> tuple[str, str] | None:
         """Return the block that "safe" or "finalized" names now."""

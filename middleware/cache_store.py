@@ -15,14 +15,19 @@ _OVERHEAD = 480  # bytes an entry costs beside its texts: key, entry, two dictio
 
 
 class Kept:
-    """One answer without its id. `until`: seconds of the clock, None for ever; `pin`: the block a tag named, (tag, hash)."""
+    """One answer without its id.
 
-    __slots__ = ("head", "pin", "size", "tail", "until")
+    `until`: second of the clock when it ends, None for ever; `renew`: from when on it should be asked anew; `pin`: the block
+    that a tag named, (tag, hash).
+    """
 
-    def __init__(
-        self, head: bytes, tail: bytes, until: float | None = None, pin: tuple[str, str] | None = None
-    ) -> None:
-        self.head, self.tail, self.until, self.pin = head, tail, until, pin
+    __slots__ = ("head", "pin", "renew", "size", "tail", "until")
+
+    def __init__(self, head: bytes, tail: bytes) -> None:
+        self.head, self.tail = head, tail
+        self.until: float | None = None
+        self.renew: float | None = None
+        self.pin: tuple[str, str] | None = None
         self.size = 0
 
 

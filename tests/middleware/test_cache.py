@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from middleware.cache import HELD, Cache
+from middleware.cache import HELD, RENEWED, Cache
 from middleware.cache_switch import CacheSwitch, Standing, is_throwaway
 from middleware.epoch import Epoch
 from middleware.methods import MethodTable
@@ -395,6 +395,25 @@ def test_bytes_are_bounded_and_the_least_used_goes_first() -> None:
     assert stand.calls(BALANCE, "0x1", "0x1") == 1
     stand.node.body = lambda request: b'{"jsonrpc":"2.0","id":1,"result":"0x%b"}' % (b"0" * 2000)  # type: ignore[method-assign]
     assert stand.twice(BALANCE, "0x55555", "0x1") == 2, "one answer takes a sixteenth at most"
+
+
+def test_one_asker_renews_what_ends_soon_and_the_others_do_not_wait() -> None:
+    stand = Stand()
+    assert stand.twice(BALANCE, "0x1") == 1
+    stand.now += RENEWED
+    assert stand.calls(BALANCE, "0x1") == 1
+    assert stand.calls(BALANCE, "0x1") == 0
+    stand.now += RENEWED - 0.01
+    assert stand.calls(BALANCE, "0x1") == 0, "it is a new one"
+
+    async def never(request: Request, context: Context) -> NodeReply:
+        return NodeReply(b'{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"busy"}}')
+
+    stand.now += 0.01
+    at_once(stand.cache(Request(BALANCE, b'["0x1"]', b"1"), Context(ANONYMOUS), never))
+    assert stand.calls(BALANCE, "0x1") == 0, "the old one holds to its end"
+    stand.now += HELD - RENEWED
+    assert stand.calls(BALANCE, "0x1") == 1
 
 
 def test_a_large_answer_and_our_own_are_passed_on() -> None:
