@@ -1,0 +1,117 @@
+"""The escape battery: what a Python plugin that holds ctypes tries against the kernel, and none of it gets through (plugin.md).
+
+Every attempt runs in processes of its own: without the jail, where it must succeed, or the battery would prove nothing; and in
+the jail, as root and as an ordinary user, with and without Landlock and user namespaces, where it must fail for the reason
+that was meant. A missing answer is a failure. Where this machine itself has not what an attempt needs, `lacking` in its entry
+says which errors mean so, and it counts for nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from proxy.host.sandbox.syscalls import architecture
+from tests.security.escapes import files, kernels, networks, processes, resources  # noqa: F401 - they fill the catalogue
+from tests.security.escapes.catalogue import ATTEMPTS, ROOT
+
+pytestmark = pytest.mark.skipif(architecture() is None, reason="Linux on x86_64 and aarch64 alone can sandbox")
+
+ORDINARY = 65534 if os.geteuid() == 0 else os.geteuid()
+USERS = (0, ORDINARY) if os.geteuid() == 0 else (ORDINARY,)
+WITHOUT: tuple[tuple[str, ...], ...] = ((), ("landlock",), ("namespaces",), ("landlock", "namespaces"))
+REPOSITORY = Path(__file__).parent.parent.parent
+AT_LEAST = 60
+
+Jobs = list[tuple[str, int, tuple[str, ...] | None]]
+Outcomes = dict[tuple[str, int, tuple[str, ...] | None], str]
+
+
+def run(jobs: Jobs) -> Outcomes:
+    """Have the runner make all attempts; it must answer for each."""
+    made = subprocess.run(
+        [sys.executable, "-m", "tests.security.escapes.runner"],
+        input=json.dumps(jobs).encode(),
+        capture_output=True,
+        cwd=REPOSITORY,
+        timeout=240,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr.decode()[-2000:]
+    found = json.loads(made.stdout)
+    assert len(found) == len(jobs)
+    return dict(zip(jobs, found, strict=True))
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> Outcomes:
+    """All attempts by all users: free, and in every form of the jail this machine has."""
+    return run([(name, user, how) for name in ATTEMPTS for user in USERS for how in (None, *_jails())])
+
+
+def _jails() -> list[tuple[str, ...]]:
+    """Return which layers are left out, in turn; a layer the machine has not is left out of all."""
+    absent = frozenset(name for name, holds in _optional_layers().items() if not holds)
+    return sorted({tuple(sorted(absent | set(without))) for without in WITHOUT})
+
+
+def _optional_layers() -> dict[str, bool]:
+    asked = (
+        "import json, os; from proxy.host.sandbox.launcher import lock; from proxy.host.sandbox.profiles import PYTHON;"
+    )
+    asked += "print(json.dumps(lock(PYTHON, 1 << 28, os.getppid()).layers))"
+    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, cwd=REPOSITORY, check=True)
+    layers = json.loads(said.stdout)
+    return {name: name in layers for name in ("landlock", "namespaces")}
+
+
+def _is_lacking(name: str, outcome: str) -> bool:
+    lacking = {errno.errorcode[number] for number in ATTEMPTS[name].lacking}
+    return outcome.removeprefix("unprepared: ") in lacking
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_it_gets_through_without_the_jail_and_nowhere_else(name: str, outcomes: Outcomes) -> None:
+    attempt = ATTEMPTS[name]
+    for user in USERS:
+        free = outcomes[name, user, None]
+        if _is_lacking(name, free) or (attempt.who == ROOT and user != 0):
+            continue  # it proves nothing here, and is not counted
+        assert free == "done", f"as {user} without the jail: the attempt itself is broken"
+    for key, outcome in outcomes.items():
+        if key[0] == name and key[2] is not None and not outcome.startswith("unprepared"):
+            assert outcome == attempt.expected, f"as {key[1]}, without {key[2]}"
+
+
+def test_enough_attempts_are_shown_to_succeed_without_the_jail(outcomes: Outcomes) -> None:
+    for user in USERS:
+        assert sum(outcomes[name, user, None] == "done" for name in ATTEMPTS) >= AT_LEAST
+
+
+def test_every_layer_behind_the_filter_holds_by_itself() -> None:
+    """Without the system call filter the others must still refuse what they are there for."""
+    layers = _optional_layers()
+    wanted = {
+        "landlock": {
+            "read /etc/passwd": "EACCES",
+            "connect by TCP over IPv4": "EACCES",
+            "signal another process": "EPERM",
+        },
+        "namespaces": {
+            "read /etc/passwd": "ENOENT",
+            "connect by TCP over IPv4": "ENETUNREACH",
+            "list the processes": "ENOENT",
+        },
+        "neither": {"map memory": "ENOMEM", "open descriptors without end": "EMFILE", "grow a file it held": "EFBIG"},
+    }
+    for alone, attempts in wanted.items():
+        if layers.get(alone, True):
+            left_out = tuple(sorted({"landlock", "namespaces", "seccomp"} - {alone}))
+            found = run([(name, user, left_out) for name in attempts for user in USERS])
+            assert found == {key: attempts[key[0]] for key in found}, alone
