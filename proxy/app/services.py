@@ -35,6 +35,7 @@ from proxy.methods import (
     status,
     subscriptions,
 )
+from proxy.storage.reserve import Reserve
 from proxy.upstream.l1 import L1
 from proxy.wallet import paths
 from proxy.wallet.crypto import Crypto
@@ -54,7 +55,7 @@ class Services:
         self.authority, self.keyring = ground.authority, ground.keyring
         self._chain: Chain | None = None
         self.transactions = Transactions(l1, self.keyring, Ledger(chain.space("transactions")))
-        own = OwnKeys(self.keyring)
+        own, reserve = OwnKeys(self.keyring), Reserve(ground.directory.path / "reserve")
         self.operations = Operations(
             chain.space("operations"),
             self.transactions,
@@ -67,6 +68,7 @@ class Services:
             own=own,
             own_transactions=Transactions(l1, own, Ledger(chain.space("own transactions"))),
             audit=self.authority.audit,
+            give_room=reserve.give,
         )
         deposits = Deposits(GatewayEvents(l1, self._confirmations), self.operations.records_of)
         ports = Ports(
@@ -88,7 +90,9 @@ class Services:
         self.plugins = Plugins(ground.catalog, ports)
         self.plugins.on_late_answer(self._record_late)
         self._deposits = deposits
-        self.guards = Guards(l1, self.operations, deposits, self.keyring, own, self.plugins.all, notice)
+        self.guards = Guards(
+            l1, self.operations, deposits, self.keyring, own, self.plugins.all, notice, keep_room=reserve.keep
+        )
         self.subscriptions = subscriptions.Subscriptions(
             l1,
             self.authority.permissions,

@@ -58,7 +58,9 @@ class Accounts(Protocol):
 
 
 class Guards:
-    """Keeps `operations.unguarded`. `installed` returns the plugins as they are now; `notice` writes to standard error."""
+    """Keeps `operations.unguarded`. `installed` returns the plugins as they are now; `notice` writes to standard error;
+    `keep_room` keeps room on the disk for answers to disputes, and tells whether there was enough.
+    """
 
     def __init__(
         self,
@@ -69,11 +71,13 @@ class Guards:
         own: OwnKeys,
         installed: Callable[[], Sequence[InstalledPlugin]],
         notice: Callable[[str], None],
+        keep_room: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._l1, self._operations, self._deposits = l1, operations, deposits
         self._accounts, self._own, self._installed = accounts, own, installed
-        self._notice, self._clock = notice, clock
+        self._notice, self._keep_room, self._clock = notice, keep_room, clock
+        self._has_room = True
         self._due = asyncio.Event()
         self._looked = -EVERY
         self._background = Background()
@@ -119,7 +123,15 @@ class Guards:
         rows = await self._deposits.of(plugin)
         if not any(int(row[part], 16) for row in rows for part in ("locked", "pending")):
             return None
+        await self._make_room()
         return self._keyless(plugin) or await self._too_poor(plugin)
+
+    async def _make_room(self) -> None:
+        """Keep room on the disk from the moment there is something to dispute."""
+        has_room = await asyncio.to_thread(self._keep_room)
+        if self._has_room and not has_room:
+            self._notice("l2proxy: the disk is nearly full: no room can be kept for answers to disputes")
+        self._has_room = has_room
 
     def _keyless(self, plugin: InstalledPlugin) -> str | None:
         """Return why the plugin could sign no answer."""

@@ -53,7 +53,8 @@ class Operations:
     """All operations of all plugins. `installed` returns a plugin as it is now; `confirmations` is for real chains.
 
     `own` and `own_transactions`: the plugins' own keys, for `send`, with a ledger of nonces of their own. `unguarded` says by
-    plugin why nobody could answer a dispute (hardening.md 22); `guards` keeps it.
+    plugin why nobody could answer a dispute (hardening.md 22); `guards` keeps it. `give_room` gives up some of the room that
+    is kept on the disk for answers to disputes, and tells whether there was any.
     """
 
     def __init__(
@@ -71,8 +72,10 @@ class Operations:
         own: OwnKeys,
         own_transactions: Transactions,
         audit: Audit,
+        give_room: Callable[[], bool] = lambda: False,
     ) -> None:
         self._l1, self._approvals, self._own, self._audit = l1, approvals, own, audit
+        self._give_room = give_room
         self._transactions, self._own_transactions = transactions, own_transactions
         self._clock = clock
         self._records = OperationRecords(space)
@@ -85,6 +88,7 @@ class Operations:
         self._steps = Steps(l1, self._transactions_of, self._records, depth, self._tell)
         self._waits = Waits(l1, depth, clock)
         self._callbacks: list[Changed] = []
+        self._untold: dict[str, Operation] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._beat = asyncio.Event()
         self.unguarded: dict[str, str] = {}
@@ -204,8 +208,9 @@ class Operations:
                 return  # the daemon stops; the question is asked again under a new id
             except StorageError as error:
                 # What could not be written never happened: the operation is again what it is on disk.
-                log.error("operation %s stands still: %s", operation.id, error)  # noqa: TRY400 - the message says it
-                goes_on = False
+                goes_on = operation.kind == "send" and self._give_room()
+                if not goes_on:
+                    log.error("operation %s stands still: %s", operation.id, error)  # noqa: TRY400 - the message says it
             except RpcError as error:
                 # What is final was caught where it is known; here the node is away, too busy, or lacks a state.
                 log.info("operation %s waits for the node: %s", operation.id, error.message)
@@ -259,19 +264,30 @@ class Operations:
         """Let a `send` go: it calls the plugin's own gateway with the plugin's own gas. Recorded, or it fails."""
         (step,) = operation.steps
         digest = operation_digest(operation, offer)
-        self._audit.append(
-            {
-                "event": "send",
-                "origin": str(Origin.plugin(operation.plugin)),
-                "operation": operation.id,
-                "from": operation.sender,
-                "to": step.to,
-                "function": step.function,
-                "source": "policy",
-                "digest": digest,
-            }
-        )
-        self._approve(operation, offer, {"source": "policy", "at": self._clock(), "digest": digest})
+        event = {
+            "event": "send",
+            "origin": str(Origin.plugin(operation.plugin)),
+            "operation": operation.id,
+            "from": operation.sender,
+            "to": step.to,
+            "function": step.function,
+            "source": "policy",
+            "digest": digest,
+        }
+        self._certainly(lambda: self._audit.append(event))
+        decision = {"source": "policy", "at": self._clock(), "digest": digest}
+        self._certainly(lambda: self._approve(operation, offer, decision))
+
+    def _certainly(self, write: Callable[[], None]) -> None:
+        """Write, if need be into the room that is kept on the disk: a full one stops no answer to a dispute."""
+        while True:
+            try:
+                write()
+            except StorageError:
+                if not self._give_room():
+                    raise
+            else:
+                return
 
     def _approve(self, operation: Operation, offer: Offer, decision: dict[str, Any]) -> None:
         for step, prepared, code in zip(offer.steps, offer.prepared, offer.codes, strict=True):
@@ -412,14 +428,22 @@ class Operations:
         self._tell(operation)
 
     def _tell(self, operation: Operation) -> None:
+        """Tell everybody what is on disk now. Who cannot note it down is told again with the next block."""
+        self._untold.pop(operation.id, None)
         for callback in tuple(self._callbacks):
-            callback(operation.plugin, operation.shown())
+            try:
+                callback(operation.plugin, operation.shown())
+            except StorageError as error:
+                log.warning("a change of operation %s could not be handed on: %s", operation.id, error)
+                self._untold[operation.id] = operation
 
     # -- waiting
 
     async def _listen(self) -> None:
         async for _ in self._l1.blocks.events():
             self._pulse()
+            for operation in list(self._untold.values()):
+                self._tell(operation)
 
     def _pulse(self) -> None:
         beat, self._beat = self._beat, asyncio.Event()

@@ -202,9 +202,11 @@ class Bench:
         self.plugin: InstalledPlugin | None = plugin()
         self.now = 1_000.0
         self.confirmations = 3
+        self.writes = 0  # for tests that count
         self.told: list[dict[str, Any]] = []
         self.audited: list[Mapping[str, Any]] = []
         self.wrap: Callable[[Database], None] = lambda _: None
+        self.give_room: Callable[[], bool] = lambda: False
         self._news = asyncio.Event()
         self._build()
 
@@ -229,6 +231,7 @@ class Bench:
             own=own,
             own_transactions=Transactions(self.chain, own, self.own_ledger, clock=lambda: self.now),
             audit=self,
+            give_room=lambda: self.give_room(),  # noqa: PLW0108 - set later
         )
         self.operations.on_change(self._changed)
         events = GatewayEvents(self.chain, lambda: 1 if self.chain.is_dev else self.confirmations)

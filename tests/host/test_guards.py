@@ -24,6 +24,7 @@ class Watch:
 
     def __init__(self, bench: Bench) -> None:
         self.bench, self.deposits, self.said = bench, FakeDeposits(), list[str]()
+        self.has_room = True
         self.deposits.rows = [LOCKED]
         self.own = bench.keyring.plugin_account((7002, 0, 0, 0)).address
         bench.chain.balances[self.own] = ETHER
@@ -35,6 +36,7 @@ class Watch:
             OwnKeys(bench.keyring),
             lambda: [] if bench.plugin is None else [bench.plugin],
             self.said.append,
+            keep_room=lambda: self.has_room,
         )
 
     async def why(self) -> str | None:
@@ -93,6 +95,13 @@ async def test_without_keys_at_hand_nobody_watches(watch: Watch) -> None:
     assert await watch.why() is None
     watch.bench.keyring.lock()
     assert "watch while the wallet is locked" in str(await watch.why())
+
+
+async def test_a_disk_without_room_for_disputes_is_said_once(watch: Watch) -> None:
+    watch.has_room = False
+    assert await watch.why() is None
+    await watch.why()
+    assert watch.said == ["l2proxy: the disk is nearly full: no room can be kept for answers to disputes"]
 
 
 async def test_a_node_that_is_away_changes_nothing_and_a_removed_plugin_is_forgotten(watch: Watch) -> None:

@@ -13,6 +13,7 @@ from middleware.errors import InvalidParams, LimitExceeded, RpcError, Unauthoriz
 from proxy.host import operations
 from proxy.host.deposits import locked_by_operations
 from proxy.host.manifest import Manifest
+from proxy.storage import Batch, StorageError
 from proxy.wallet.keyring import Keyring
 from tests.host.operations_bench import ETHER, GATEWAY, PLUGIN, TOKEN, Bench, plugin, running_bench, token_plugin
 from tests.wallet.conftest import OWNER, PASSWORD
@@ -77,6 +78,55 @@ async def test_a_send_survives_a_restart_while_locked_and_waits_for_its_key(benc
     bench.keyring.unlock(PASSWORD)
     await bench.until("done", operation)
     assert [sent.nonce for sent in bench.chain.executed(GATEWAY)] == [0]
+
+
+async def test_a_full_disk_stops_no_dispute_as_long_as_room_is_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, pieces = bench.database.commit, [3]
+
+    def full(batch: Batch) -> None:
+        if bench.writes % 2 == 0:  # every other write finds the disk full again
+            bench.writes += 1
+            raise StorageError("No space left on device")
+        bench.writes += 1
+        commit(batch)
+
+    def give() -> bool:
+        pieces[0] -= 1
+        return pieces[0] >= 0
+
+    await bench.gateways.check(plugin().gateways[0])  # as at install
+    bench.writes, bench.give_room = 0, give
+    monkeypatch.setattr(bench.database, "commit", full)
+    await bench.submit("send", **ANSWER)
+    await bench.settled(lambda: pieces[0] == 0)
+    monkeypatch.setattr(bench.database, "commit", commit)
+    bench.chain.mine()
+    await bench.until("done")
+    assert len(bench.chain.executed(GATEWAY)) == 1
+    bench.writes, pieces[0] = 0, 0
+    monkeypatch.setattr(bench.database, "commit", full)
+    with pytest.raises(StorageError):
+        await bench.submit("send", **ANSWER)
+
+
+async def test_a_listener_that_cannot_write_holds_nothing_up_and_hears_it_later(bench: Bench) -> None:
+    heard: list[str] = []
+
+    def listen(_plugin: str, operation: dict[str, Any]) -> None:
+        if bench.writes:
+            raise StorageError("No space left on device")
+        heard.append(operation["status"])
+
+    bench.writes = 1
+    bench.operations.on_change(listen)
+    await bench.submit("send", **ANSWER)
+    await bench.settled(lambda: bench.operations.get(PLUGIN)[-1]["status"] == "done")
+    assert heard == []
+    bench.writes = 0
+    bench.chain.mine()
+    await bench.settled(lambda: heard == ["done"])
 
 
 @pytest.mark.parametrize(
