@@ -63,6 +63,7 @@ class FastLane(asyncio.Protocol):
         "_transport",
         "_unread",
         "_writable",
+        "_writing",
     )
 
     def __init__(self, lanes: Lanes) -> None:
@@ -91,6 +92,7 @@ class FastLane(asyncio.Protocol):
         self._parts: Iterator[bytes] | None = None
         # How the client takes it.
         self._writable = True
+        self._writing = False
         self._sent = 0
         self._taken = 0
         self._since = 0.0
@@ -108,6 +110,9 @@ class FastLane(asyncio.Protocol):
             self._counted = self._lanes.connections.open()
         except LimitExceeded as error:
             self._transport.write(closing(503, error, None))
+            self._end()
+            return
+        if self._lanes.closing:
             self._end()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -128,6 +133,8 @@ class FastLane(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Take note that the client sends no more; keep the connection while a whole request waits for its answer."""
         self._said_all = True
+        if self._over:
+            return False
         if not self._busy:
             if self._unread and not self._needed:  # a head without an end: the slow lane knows what is wrong with it
                 return self._hand_over()
@@ -144,6 +151,8 @@ class FastLane(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on sending, or with the next request."""
         self._writable = True
+        if self._writing:  # whoever writes goes on by himself
+            return
         if self._parts is not None:
             self._pump()
         elif self._busy and self._task is None:
@@ -195,6 +204,7 @@ class FastLane(asyncio.Protocol):
 
     def abort(self) -> None:
         """End at once."""
+        self._over = True
         self._transport.abort()
 
     # -- requests
@@ -284,9 +294,14 @@ class FastLane(asyncio.Protocol):
             self._begin_large(later)
 
     async def _run(self, later: Later) -> None:
-        body = await later
+        try:
+            body = await later
+        except BaseException:  # it was ended from within: there will be no answer, so there is an end
+            if not self._over:
+                self.abort()
+            raise
         self._task = None
-        if self._over:
+        if self._over or self._transport.is_closing():  # nobody is there; connection_lost follows
             bodies.close(body)
         else:
             self._deliver(body)
@@ -348,7 +363,7 @@ class FastLane(asyncio.Protocol):
         """Do what is right after all answers that can be given: wait for the client, go on soon, hand over, or end."""
         if not self._writable:
             self._busy = True  # until it can be written again
-        elif stop == FOREIGN:
+        elif stop == FOREIGN and not self._lanes.closing:
             self._hand_over()
         elif self._unread and stop > 0:  # others have their turn first
             self._busy = True
@@ -360,7 +375,9 @@ class FastLane(asyncio.Protocol):
 
     def _write(self, data: bytes) -> None:
         self._sent += len(data)
+        self._writing = True
         self._transport.write(data)
+        self._writing = False
 
     def _keep(self, data: bytes) -> None:
         self._unread.append(data)

@@ -8,6 +8,7 @@ up more, and cuts them into pieces.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -17,8 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from middleware.waist import Answer, Context, Request
 from proxy.server import http
 from proxy.server.connections import Connections
+from proxy.server.door import Door
 from proxy.server.fast_lane import AT_ONCE, IN_A_ROW
 from proxy.server.http import DappListener
 from tests.server.conftest import (
@@ -309,6 +312,43 @@ async def test_who_pipelines_and_never_reads_is_not_read(
     assert held <= AT_ONCE + 512 * 1024
     assert len(connections) == 0
     writer.close()
+
+
+async def test_a_call_ended_from_within_ends_its_connection() -> None:
+    """There is no answer to give; a client must not wait for it for ever."""
+
+    async def ended(request: Request, context: Context) -> Answer:
+        raise asyncio.CancelledError
+
+    listener = DappListener(Door(ended))
+    await listener.start(0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.write(plain().replace(PORT.encode(), str(listener.port).encode()))
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+    writer.close()
+    await listener.close(0.5)
+
+
+async def test_the_end_leaves_nobody_to_the_slow_lane() -> None:
+    """What is in flight is finished; what comes behind it is read by neither lane."""
+    echo = Echo()
+    async with listening(echo) as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        wait = plain(body=CALL.replace(b"who", b"wait"))
+        writer.write((wait + CHUNKED + plain()).replace(PORT.encode(), str(listener.port).encode()))
+        await echo.waiting.wait()
+        ending = asyncio.create_task(listener.close(5))
+        await turns(3)
+        echo.release.set()
+        async with asyncio.timeout(5):
+            assert (await read_answer(reader)).json["result"] == "anonymous"
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            await ending
+        assert len(echo.seen) == 1
+        writer.close()
 
 
 def made_up() -> st.SearchStrategy[bytes]:
