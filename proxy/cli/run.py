@@ -12,7 +12,6 @@ import msgspec
 
 from middleware.errors import RpcError
 from middleware.loading import BadEntry
-from proxy.app.daemon import serve
 from proxy.app.options import RunOptions, StartRefused
 from proxy.cli.session import FAILED, REFUSED, USAGE, Failure, Session, because, printable, read_secret, session_options
 from proxy.config import Config, ConfigError, load
@@ -65,6 +64,8 @@ def run(
         password=_password(session, password_file),
         json=session.json,
     )
+    from proxy.app.daemon import serve  # the whole daemon: not for --help and completion
+
     try:
         serve(options, notice=lambda line: click.echo(printable(line), err=True))
     except BadEntry as error:
