@@ -52,7 +52,8 @@ def run(jobs: Jobs) -> Outcomes:
 @pytest.fixture(scope="module")
 def outcomes() -> Outcomes:
     """All attempts by all users: free, and in every form of the jail this machine has."""
-    return run([(name, user, how) for name in ATTEMPTS for user in USERS for how in (None, *_jails())])
+    forms = (None, *_jails())
+    return run([(name, user, how) for name in ATTEMPTS for user in USERS for how in forms])
 
 
 def _jails() -> list[tuple[str, ...]]:
