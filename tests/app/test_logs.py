@@ -10,12 +10,15 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
+import aiohttp
 import pytest
 
 from middleware.asking import asking, begin
 from middleware.waist import ANONYMOUS, Context, Origin
 from proxy.app import logs
-from proxy.config import LogSettings
+from proxy.config import Config, LogSettings, MiddlewareEntry
+from tests.app.conftest import Start
+from tests.upstream.fake_node import FakeNode
 
 
 class Written:
@@ -157,3 +160,30 @@ def test_setting_up_twice_writes_once(written: Written) -> None:
         logs.set_up(LogSettings(format="json"))
     logging.getLogger("l2proxy.x").warning("once")
     assert len(lines(written)) == 1
+
+
+async def test_an_internal_error_is_found_by_its_id_and_no_token_is(start: Start, written: Written) -> None:
+    settings = LogSettings(format="json", level="debug")
+    logs.set_up(settings)
+    broken = [MiddlewareEntry(use="tests.middleware.entries:Breaks")]
+    async with start(FakeNode(), Config(log=settings, middleware=broken)) as (services, doors):
+        token = services.authority.tokens.new("payroll")
+        url = f"http://127.0.0.1:{doors.dapp.port}/{token}"
+        async with aiohttp.ClientSession() as session:
+            answers = []
+            for method in ("eth_call", "eth_chainId"):
+                body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": []}
+                async with session.post(url, json=body) as answer:
+                    answers.append((await answer.json())["error"])
+            async with session.post(url + "x", json=body) as refused:
+                assert refused.status == 401
+    found = {entry["message"].split()[2]: entry for entry in lines(written) if "internal error" in entry["message"]}
+    assert list(found) == [answer["data"]["errorId"] for answer in answers]
+    entry = found[answers[0]["data"]["errorId"]]
+    assert "eth_call" in entry["message"]
+    assert "ValueError" in entry["error"]
+    assert (entry["origin"], entry["transport"]) == ("token", "http")
+    assert len({entry["request"] for entry in found.values()}) == 2
+    text = written.getvalue()
+    assert token not in text
+    assert "payroll" not in text
