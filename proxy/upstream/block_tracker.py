@@ -21,6 +21,7 @@ from middleware.errors import Disconnected, RpcError
 from proxy.upstream.chain_events import Event, Events, Head, NewHead, Reorg, folded
 from proxy.upstream.chain_figures import ChainFigures
 from proxy.upstream.headers import as_pushed, read_head, read_pushed
+from proxy.upstream.recent_blocks import RecentBlocks
 
 __all__ = ["BlockTracker", "Event", "Events", "Head", "NewHead", "Reorg", "folded"]
 
@@ -61,8 +62,9 @@ class BlockTracker:
         self._interval = interval
         self._deeply_changed = deeply_changed
         self._goes_back = goes_back
-        self._chain: deque[Head] = deque(maxlen=_REMEMBERED)
+        self._chain = RecentBlocks(_REMEMBERED)
         self._lagging = 0
+        self._looks_begun = self._look_done = 0
         self._pushed_whole = False
         self._listeners: WeakSet[Events] = WeakSet()
         self._callbacks: dict[object, Callable[[Event], None]] = {}
@@ -87,7 +89,7 @@ class BlockTracker:
 
     def holds(self, block_hash: str) -> bool:
         """Tell whether `block_hash` is among the remembered blocks of the chain."""
-        return any(head.hash == block_hash for head in reversed(self._chain))
+        return self._chain.find(block_hash) is not None
 
     def poke(self) -> None:
         """Look at the chain now: something hints at a new block."""
@@ -122,14 +124,22 @@ class BlockTracker:
                 events.end()
 
     async def sync(self) -> Head | None:
-        """Compare with the node now and tell the listeners; return the newest block. Raise what `call` raises."""
+        """Compare with the node now and tell the listeners; return the newest block. Raise what `call` raises.
+
+        Who asks while a look is under way shares the next one with all others who do.
+        """
+        asked_after = self._looks_begun
         async with self._syncing:
+            if self._look_done > asked_after:
+                return self.head
+            self._looks_begun += 1
             self.figures.looks += 1
             latest = await self._block("eth_getBlockByNumber", "latest")
             if latest is not None and (self.head is None or latest.head.hash != self.head.hash):
                 await self._advance(latest)
             else:
                 self._lagging = 0
+            self._look_done = self._looks_begun
             return self.head
 
     async def _try(self, reading: Coroutine[Any, Any, object]) -> bool:
@@ -145,12 +155,12 @@ class BlockTracker:
 
     async def _back_up(self) -> None:
         """Read some blocks below the lowest that is remembered; they were before anybody listened, and are told to nobody."""
-        while self._chain and self._chain[0].number > 0 and len(self._chain) < _BACKED:
-            lowest = self._chain[0]
+        while 0 < len(self._chain) < _BACKED and self._chain.lowest.number > 0:
+            lowest = self._chain.lowest
             parent = await self._block("eth_getBlockByHash", lowest.parent_hash)
-            if parent is None or not self._chain or self._chain[0] is not lowest:
+            if parent is None or not self._chain or self._chain.lowest is not lowest:
                 return
-            self._chain.appendleft(parent.head)
+            self._chain.put_below(parent.head)
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -170,7 +180,7 @@ class BlockTracker:
         if branch is None:
             return  # the chain changed while it was read; the next look sees it whole
         joined = branch[0].head.parent_hash if branch else latest.head.hash
-        ancestor = next((head for head in self._chain if head.hash == joined), None)
+        ancestor = self._chain.find(joined)
         if ancestor is None:
             ancestor = await self._still_there()
         if ancestor is None or latest.head.number < old.number:
@@ -190,11 +200,11 @@ class BlockTracker:
 
     async def _branch_down_from(self, latest: Block) -> list[Block] | None:
         """Return the unknown blocks up to `latest`, ascending, as far down as they are fetched; None when one has vanished."""
-        known = {head.hash for head in self._chain}
+        known = self._chain.hashes()
         if latest.head.hash in known:
             return []
         branch = deque([latest])
-        lowest = self._chain[0].number
+        lowest = self._chain.lowest.number
         while (first := branch[0].head).parent_hash not in known and first.number > lowest and len(branch) < _FILLED:
             parent = await self._block("eth_getBlockByHash", first.parent_hash)
             if parent is None:
@@ -204,7 +214,7 @@ class BlockTracker:
 
     async def _still_there(self) -> Head | None:
         """Return the newest remembered block that is on the node's chain still; None when all are gone."""
-        chain = list(self._chain)
+        chain = self._chain.all()
         low, high = 0, len(chain)
         while low < high:  # a block on the chain has all its ancestors on it
             middle = (low + high) // 2
@@ -222,9 +232,7 @@ class BlockTracker:
             self._forget_above(reorg.ancestor_number)
             self.figures.reorgs += 1
             self._tell(reorg)
-        if branch and top is not None and branch[0].head.number > top + 1:
-            self._chain.clear()  # what is remembered must be without a hole
-        self._chain.extend(block.head for block in branch)
+        self._chain.add(block.head for block in branch)
         for block in branch:
             number = block.head.number
             if top is not None and number <= top:
@@ -235,8 +243,7 @@ class BlockTracker:
             top = number
 
     def _forget_above(self, ancestor: int) -> None:
-        while self._chain and self._chain[-1].number > ancestor:
-            self._chain.pop()
+        self._chain.forget_above(ancestor)
         if self.finalized is not None and self.finalized.number > ancestor:
             self.finalized = None
         if self.safe is not None and self.safe.number > ancestor:

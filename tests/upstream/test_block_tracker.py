@@ -217,6 +217,32 @@ async def test_running_ends_listeners_when_it_ends() -> None:
         await anext(events)
 
 
+async def test_who_looks_at_the_same_time_looks_once() -> None:
+    chain, failures = Chain(), 0
+
+    async def call(*which: Any) -> Any:
+        nonlocal failures
+        await asyncio.sleep(0)
+        failures -= 1
+        if failures >= 0:
+            raise Disconnected("away")
+        return await chain.call(*which)
+
+    tracker = BlockTracker(call, lambda: 1, unchanged)
+    assert {head and head.number for head in await asyncio.gather(*(tracker.sync() for _ in range(50)))} == {0}
+    assert chain.asked == 2, "the first who asks, and all others, whose wish came after its question had left"
+    chain.grow(1)
+    await tracker.sync()
+    assert (chain.asked, tracker.head and tracker.head.number) == (3, 1)
+    failures = 1
+    looks = await asyncio.gather(*(tracker.sync() for _ in range(3)), return_exceptions=True)
+    assert [isinstance(look, Disconnected) for look in looks] == [True, False, False], "one's failure is one's own"
+
+
+async def unchanged() -> None:
+    """Find nothing wrong with a chain."""
+
+
 async def test_a_look_that_failed_is_repeated_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(block_tracker, "_AGAIN_SECONDS", 0.01)
     chain, failures = Chain(), [Disconnected("away"), RpcError(-32000, "not now")]
@@ -225,9 +251,6 @@ async def test_a_look_that_failed_is_repeated_soon(monkeypatch: pytest.MonkeyPat
         if failures:
             raise failures.pop()
         return await chain.call(*which)
-
-    async def unchanged() -> None:
-        return None
 
     tracker = BlockTracker(call, lambda: 3600.0, unchanged)
     running = asyncio.create_task(tracker.run())
