@@ -21,28 +21,16 @@ import sys
 from pathlib import Path
 from typing import IO
 
-import l2proxy_sdk.runtime
-
 from proxy.host.frames import MAX_LINE
-from proxy.host.sandbox import launcher, package_import, preload
+from proxy.host.sandbox.command import command
 from proxy.host.sandbox.limits import Meter
-from proxy.host.sandbox.report import Sandbox, Unsandboxed, from_report
+from proxy.host.sandbox.report import NO_SANDBOX, Sandbox, Unsandboxed, from_report
 from proxy.host.sandbox.syscalls import architecture
 from proxy.host.sandbox.tripwires import Tripwires
 
-RUNS_THERE = (
-    launcher,
-    package_import,
-    preload,
-    l2proxy_sdk.runtime,
-)  # imported here too, so that they lie compiled on disk
-BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
-CODE = Path(__file__).parent.parent.parent
-SDK = Path(l2proxy_sdk.__file__).parent.parent
 GRACE = 2.0  # seconds between the closed pipe and SIGKILL
 LOCK_SECONDS = 20.0  # until the process has said which layers hold
 CPU_SECONDS_PER_MINUTE = 30.0
-NO_SANDBOX = "only Linux on x86_64 and aarch64 can sandbox a plugin"
 
 
 class PluginProcess:
@@ -198,7 +186,10 @@ async def spawn(
     line, their_line = socket.socketpair()
     with their_line:
         try:
-            process = _popen(folder, entry, memory, mode, their_line.fileno(), unsandboxed=unsandboxed)
+            end = their_line.fileno()
+            process = _popen(
+                command(mode, folder=folder, entry=entry, memory=memory, line=end, unsandboxed=unsandboxed), end
+            )
         except BaseException:
             line.close()
             raise
@@ -213,22 +204,9 @@ async def spawn(
     return started
 
 
-def _popen(
-    folder: Path, entry: str, memory: int, mode: str, line: int, *, unsandboxed: bool
-) -> subprocess.Popen[bytes]:
-    config = {
-        "parent": os.getpid(),
-        "code": str(CODE),
-        "sdk": str(SDK),
-        "folder": str(folder),
-        "entry": entry,
-        "memory": memory,
-        "mode": mode,
-        "line": line,
-        "unsandboxed": unsandboxed,
-    }
+def _popen(arguments: list[str], line: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - its arguments are ours
-        [sys.executable, "-I", "-S", "-B", str(BOOTSTRAP), json.dumps(config)],
+        arguments,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

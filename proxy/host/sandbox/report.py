@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FULL, REDUCED, NONE = "full", "reduced", "none"
+NO_SANDBOX = "only Linux on x86_64 and aarch64 can sandbox a plugin"
 
 
 class Unsandboxed(Exception):
