@@ -174,7 +174,8 @@ def _doors(services: Services, chain: Chain, options: RunOptions, stores: Stores
     slow = options.config.log.slow_call
     figures = RequestFigures(services.table.names(), slow=slow, on_slow=logs.slow_calls(options.config.log))
     sockets = (socket_path(path, DAPP_SOCKET), socket_path(path, ADMIN_SOCKET))
-    health = Health(services.l1, stores, lambda: check_doors(dapp.port, sockets), options.config.l1.stale_after)
+    unguarded, stale_after = services.operations.unguarded, options.config.l1.stale_after
+    health = Health(services.l1, stores, lambda: check_doors(dapp.port, sockets), unguarded, stale_after)
     door = Door(chain, batch=limits.batch, response=limits.response, figures=figures)
     dapp = DappListener(
         door,

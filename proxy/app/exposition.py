@@ -175,6 +175,8 @@ def _plugins(services: Services) -> Iterator[Metric]:
     for status, count in sorted(states.items()):
         plugins.add_metric([status], count)
     yield plugins
+    unguarded = len(services.operations.unguarded)
+    yield _gauge("l2proxy_plugins_unguarded", "Plugins with money on L1 that could not answer a dispute.", unguarded)
 
 
 def _gauge(name: str, says: str, value: float) -> GaugeMetricFamily:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -87,15 +87,27 @@ def check_doors(port: int, sockets: Sequence[Path]) -> Check:
     return Check("doors", True, "open")
 
 
-class Health:
-    """All checks of one daemon. `doors` is asked each time: they open last."""
+def check_guards(unguarded: Collection[str]) -> Check:
+    """Return whether every plugin with money on L1 could answer a dispute now (hardening.md 22)."""
+    if unguarded:
+        many = "a plugin" if len(unguarded) == 1 else f"{len(unguarded)} plugins"
+        return Check("plugins", False, f"{many} with money on L1 could not answer a dispute; `l2proxy status` says why")
+    return Check("plugins", True, "none is unguarded")
 
-    def __init__(self, l1: L1, stores: Stores, doors: Callable[[], Check], stale_after: float) -> None:
+
+class Health:
+    """All checks of one daemon. `doors` is asked each time: they open last. `unguarded`: plugins that are, by id."""
+
+    def __init__(
+        self, l1: L1, stores: Stores, doors: Callable[[], Check], unguarded: Collection[str], stale_after: float
+    ) -> None:
         self._l1, self._stores, self._doors, self._stale_after = l1, stores, doors, stale_after
+        self._unguarded = unguarded
 
     async def checks(self) -> list[Check]:
         """Return every check."""
-        return [check_l1(self._l1, self._stale_after, time.time()), await self._stores.check(), self._doors()]
+        l1 = check_l1(self._l1, self._stale_after, time.time())
+        return [l1, await self._stores.check(), self._doors(), check_guards(self._unguarded)]
 
 
 class Figures(Protocol):

@@ -106,7 +106,7 @@ def _plugin(plugin: dict[str, Any]) -> tuple[str, ...]:
         plugin["status"],
         sandbox,
         plugin.get("hub", ""),
-        plugin.get("why", ""),
+        "; ".join(filter(None, (plugin.get("unguarded"), plugin.get("why")))),
     )
 
 

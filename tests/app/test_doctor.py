@@ -227,6 +227,11 @@ def status(**change: Any) -> dict[str, Any]:
         ({"plugins": [{"id": "p", "version": "1", "status": "running", "sandbox": "full"}]}, "plugin p", "ok"),
         ({"plugins": [{"id": "p", "version": "1", "status": "quarantined", "why": "x"}]}, "plugin p", "fail"),
         ({"plugins": [{"id": "p", "version": "1", "status": "locked"}]}, "plugin p", "warn"),
+        (
+            {"plugins": [{"id": "p", "version": "1", "status": "running", "unguarded": "UNGUARDED: x"}]},
+            "plugin p",
+            "fail",
+        ),
         ({"plugins": [{"id": "p", "version": "1", "status": "running", "sandbox": "none"}]}, "plugin p", "fail"),
     ],
 )

@@ -48,7 +48,7 @@ async def test_alive_and_ready(daemon: Running) -> None:
     status, found = await readiness(daemon)
     assert status == 200
     assert found["ready"] is True
-    assert set(found["checks"]) == {"l1", "stores", "doors"}
+    assert set(found["checks"]) == {"l1", "stores", "doors", "plugins"}
     assert all(check["ok"] and check["why"] for check in found["checks"].values())
     assert "block 0 of chain 31337" in found["checks"]["l1"]["why"]
 
@@ -90,6 +90,15 @@ async def test_a_door_that_vanished_is_not_ready(daemon: Running) -> None:
     status, found = await readiness(daemon)
     assert status == 503
     assert found["checks"]["doors"] == {"ok": False, "why": "not open: l2proxy.ipc"}
+
+
+async def test_an_unguarded_plugin_is_not_ready(daemon: Running) -> None:
+    daemon[0].operations.unguarded["paychan"] = "its own key has no gas"
+    status, found = await readiness(daemon)
+    assert status == 503
+    assert found["checks"]["plugins"]["ok"] is False
+    assert "paychan" not in str(found)
+    assert value(await families(daemon), "l2proxy_plugins_unguarded") == 1
 
 
 async def test_a_store_that_cannot_be_written_is_not_ready(tmp_path: Path) -> None:

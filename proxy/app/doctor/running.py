@@ -44,6 +44,8 @@ def _do(name: str) -> str:
 def _plugin(plugin: dict[str, Any]) -> Finding:
     check = f"plugin {plugin['id']}"
     found = f"{plugin['version']}, {plugin['status']}{': ' + plugin['why'] if plugin.get('why') else ''}"
+    if plugin.get("unguarded"):
+        return fail(check, f"{found}; {plugin['unguarded']}", "mend that first: its money on L1 is at risk")
     if plugin["status"] == "locked":
         return warn(check, f"{found}: waits for the first unlock", "`l2proxy unlock` starts it")
     if plugin["status"] not in FINE:
