@@ -124,7 +124,7 @@ async def open_daemon(options: RunOptions, notice: Notice) -> AsyncIterator[tupl
         table = MethodTable(options.config.methods.allow, dev=options.dev)
         for row in in_vain(options.config.methods.allow):
             notice(f"l2proxy: [methods] allow has {row}, which lets nothing pass: it is never sent to the L1 node")
-        services = Services(ground, l1, gateways, table, notice)
+        services = Services(ground, l1, gateways, table, notice, options.allow_unsandboxed)
         chain = _chain(services, options, configured)
         services.bind(chain)
         stack.push_async_callback(services.close)

@@ -14,7 +14,10 @@ class StartRefused(Exception):
 
 @dataclass(frozen=True)
 class RunOptions:
-    """`urls`: the L1 nodes, "dev" among them for the embedded one; ports may be 0 for any free one."""
+    """`urls`: the L1 nodes, "dev" among them for the embedded one; ports may be 0 for any free one.
+
+    `allow_unsandboxed`: plugins as `ID` or `ID@sha256:…` that may run where they cannot be sandboxed.
+    """
 
     data: Path
     config: Config
@@ -24,3 +27,4 @@ class RunOptions:
     console_port: int
     password: str | None
     json: bool
+    allow_unsandboxed: tuple[str, ...] = ()

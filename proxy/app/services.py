@@ -5,7 +5,7 @@ They know each other only through the Protocols in their own files; this module 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from middleware.chain import Chain, Link
@@ -48,7 +48,13 @@ class Services:
     """Everything behind the doors."""
 
     def __init__(
-        self, ground: Ground, l1: L1, gateways: Gateways, table: MethodTable, notice: Callable[[str], None]
+        self,
+        ground: Ground,
+        l1: L1,
+        gateways: Gateways,
+        table: MethodTable,
+        notice: Callable[[str], None],
+        allow_unsandboxed: Collection[str] = (),
     ) -> None:
         chain = ground.directory.chain_database
         self.ground, self.l1, self.table = ground, l1, table
@@ -87,7 +93,7 @@ class Services:
             notice=notice,
             limits=ground.config.limits,
         )
-        self.plugins = Plugins(ground.catalog, ports)
+        self.plugins = Plugins(ground.catalog, ports, unsandboxed=allow_unsandboxed)
         self.plugins.on_late_answer(self._record_late)
         self._deposits = deposits
         self.guards = Guards(

@@ -27,6 +27,12 @@ from proxy.storage.directory import DirectoryInUse
 @click.option("--console-port", type=click.IntRange(0, 65535), help="Port of the owner's console (0: any free one).")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Lines on standard error; beats [log] format.")
 @click.option("--password-file", metavar="F", help="File or descriptor (/dev/fd/N) with the password; - for stdin.")
+@click.option(
+    "--allow-unsandboxed",
+    metavar="PLUGIN",
+    multiple=True,
+    help="Let this plugin run where it cannot be sandboxed: ID, or ID@sha256:… for that digest alone. Repeatable.",
+)
 @session_options
 def run(
     session: Session,
@@ -37,6 +43,7 @@ def run(
     console_port: int | None,
     log_format: Literal["text", "json"] | None,
     password_file: str | None,
+    allow_unsandboxed: tuple[str, ...],
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C.
 
@@ -63,6 +70,7 @@ def run(
         console_port=config.listen.console_port if console_port is None else console_port,
         password=_password(session, password_file),
         json=session.json,
+        allow_unsandboxed=allow_unsandboxed,
     )
     from proxy.app.daemon import serve  # the whole daemon: not for --help and completion
 
