@@ -65,6 +65,7 @@ class BlockTracker:
         self._chain = RecentBlocks(_REMEMBERED)
         self._lagging = 0
         self._looks_begun = self._look_done = 0
+        self._advancing = False
         self._pushed_whole = False
         self._listeners: WeakSet[Events] = WeakSet()
         self._callbacks: dict[object, Callable[[Event], None]] = {}
@@ -106,8 +107,7 @@ class BlockTracker:
         old = self.head
         if old is not None and head.hash == old.hash:
             return
-        # While a look is under way its answer may be older than this header; it must not meet a newer head than it started from.
-        if old is None or self._syncing.locked() or (head.parent_hash, head.number) != (old.hash, old.number + 1):
+        if old is None or self._advancing or (head.parent_hash, head.number) != (old.hash, old.number + 1):
             self.poke()
             return
         self._adopt([Block(head, header)], None, head)
@@ -134,11 +134,13 @@ class BlockTracker:
                 return self.head
             self._looks_begun += 1
             self.figures.looks += 1
+            before = self.head
             latest = await self._block("eth_getBlockByNumber", "latest")
-            if latest is not None and (self.head is None or latest.head.hash != self.head.hash):
-                await self._advance(latest)
-            else:
+            if latest is None or (self.head is not None and latest.head.hash == self.head.hash):
                 self._lagging = 0
+            elif self.head is before or not self.holds(latest.head.hash):
+                await self._advance(latest)
+            # Else a header was pushed while the answer was on its way, which is older.
             self._look_done = self._looks_begun
             return self.head
 
@@ -170,12 +172,18 @@ class BlockTracker:
             return
 
     async def _advance(self, latest: Block) -> None:
+        """Bring the chain to `latest`. Nothing else may change it meanwhile."""
         old = self.head
         if old is None:
             self._adopt([latest], None, latest.head)
-            return
-        if self._only_lags(latest.head, old):
-            return
+        elif not self._only_lags(latest.head, old):
+            self._advancing = True
+            try:
+                await self._advance_from(old, latest)
+            finally:
+                self._advancing = False
+
+    async def _advance_from(self, old: Head, latest: Block) -> None:
         branch = await self._branch_down_from(latest)
         if branch is None:
             return  # the chain changed while it was read; the next look sees it whole

@@ -304,6 +304,59 @@ async def test_a_pushed_header_is_believed_only_as_the_next_block() -> None:
     assert [event.head.number for event in events.drain() if isinstance(event, NewHead)] == [2, 3]
 
 
+async def test_a_header_that_overtakes_an_answer_is_told_and_the_answer_takes_nothing_back() -> None:
+    chain, gate = Chain(), asyncio.Event()
+    gate.set()
+
+    async def call(*which: Any) -> Any:
+        answer = await chain.call(*which)
+        await gate.wait()
+        return answer
+
+    tracker = BlockTracker(call, lambda: 1, unchanged)
+    await tracker.sync()
+    events = tracker.events()
+    gate.clear()
+    looking = asyncio.create_task(tracker.sync())
+    await asyncio.sleep(0)  # the question has its answer, and that is on its way
+    chain.grow(2)
+    for number in (1, 2):
+        tracker.announced(json.dumps(chain.by_hash[chain.blocks[number]]).encode())
+    assert [event.head.number for event in events.drain() if isinstance(event, NewHead)] == [1, 2]
+    gate.set()
+    assert (await looking) == tracker.head
+    assert (events.drain(), tracker.head and tracker.head.number) == ([], 2)
+
+
+async def test_a_header_that_comes_while_a_reorg_is_read_waits_for_it() -> None:
+    chain, gate = Chain(), asyncio.Event()
+    gate.set()
+
+    async def call(method: str, *which: Any) -> Any:
+        if method == "eth_getBlockByHash":
+            await gate.wait()
+        return await chain.call(method, *which)
+
+    tracker = BlockTracker(call, lambda: 1, unchanged)
+    chain.grow(2)
+    await tracker.sync()
+    replay = Replay(tracker)
+    replay.top = 2
+    chain.grow(1)
+    old = json.dumps(chain.by_hash[chain.blocks[3]]).encode()
+    chain.cut(2)
+    chain.grow(3)
+    gate.clear()
+    looking = asyncio.create_task(tracker.sync())
+    await asyncio.sleep(0)
+    tracker.announced(old)  # the next block of the branch that is being left
+    gate.set()
+    await looking
+    await tracker.sync()
+    replay.take()
+    replay.agrees_with(chain)
+
+
 async def test_a_listener_that_is_dropped_is_forgotten() -> None:
     chain = Chain()
     tracker = tracker_of(chain)
