@@ -1,7 +1,7 @@
 """A node over sockets: a few shared by all requests that can be numbered, others for those that travel alone or take long.
 
 Stands between `Node` and the sockets (`ipc`, `ws`): opens them when they are needed, verifies each before its first use, and chooses
-which a request takes: of the shared ones the one with the fewest answers due.
+which a request takes: of the shared ones the first that is not busy, so that few have much to write at once.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from proxy.upstream.traits import traits
 
 log = logging.getLogger("l2proxy.upstream")
 
-# Shared sockets at most, and how many answers must be due on each before there is one more.
-_LINES = 2
-_BUSY = 8
+# Shared sockets at most, and how many answers may be due on one before the next is used: what shares a socket shares its writes
+# and reads, and system calls are what a call costs most.
+_LINES = 4
+_BUSY = 64
 _AGAIN_SECONDS = 5.0
 # Requests that travel alone, and long ones: connections open at once, and how many idle ones are kept.
 _ALONE_OPEN = 8
@@ -62,13 +63,8 @@ class Multiplexed:
         if not lines or traits(request.method).long or envelope.travels_alone(request):
             return None
         line = lines[0]
-        due = len(line.pending)
-        if len(lines) > 1:
-            for other in lines:
-                if other.blocked < line.blocked or (other.blocked == line.blocked and len(other.pending) < due):
-                    line, due = other, len(other.pending)
-        elif due >= _BUSY:
-            self._grow()
+        if line.blocked or len(line.pending) >= _BUSY:
+            line = self._less_busy()
         if line.blocked:
             return None
         try:
@@ -90,15 +86,21 @@ class Multiplexed:
         return await line.exchange(request, raw_id)
 
     async def line(self) -> Line:
-        """Return the first shared socket, opened and verified if need be."""
-        while not (usable := [line for line in self._lines if line.usable]):
+        """Return the first shared socket that nothing blocks, opened and verified if need be."""
+        while True:
+            usable = [line for line in self._lines if line.usable]
+            if free := [line for line in usable if not line.blocked]:
+                return free[0]
+            if len(usable) >= _LINES:
+                return usable[0]
             begun_before = self._opening is not None
             try:
                 await asyncio.shield(self._open())
             except NodeFailure:
+                if usable and usable[0].usable:
+                    return usable[0]
                 if not begun_before:  # what was begun before may have met the end of the last one
                     raise
-        return usable[0]
 
     async def ask(self, method: str, params: list[Any]) -> bytes:
         """Return the raw answer to a question of the proxy's own, asked over the shared socket."""
@@ -116,6 +118,15 @@ class Multiplexed:
         while self._idle:
             if (socket := self._idle.pop().socket) is not None:
                 socket.close()
+
+    def _less_busy(self) -> Line:
+        """Return the first shared socket that is not busy, or the one with the fewest answers due; ask for one more then."""
+        open_ones = [line for line in self._lines if not line.blocked] or self._lines
+        for line in open_ones:
+            if len(line.pending) < _BUSY:
+                return line
+        self._grow()
+        return min(open_ones, key=lambda line: len(line.pending))
 
     def _grow(self) -> None:
         """Open one more shared socket for those who come later; where that fails the present ones do."""

@@ -145,6 +145,37 @@ async def test_one_whose_asker_has_gone_leaves_nothing_behind(kind: str, short_t
     assert descriptors() == before
 
 
+@pytest.mark.parametrize("size", [5_000_000, 4_300_000])
+async def test_one_that_comes_slowly_delays_nobody(size: int, short_tmp: Path) -> None:
+    gate = asyncio.Event()
+    node = FakeNode()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            body = await node.respond(line.strip()) or b""
+            if b"eth_call" in line:
+                body = result(json.loads(line), "0x" + "ab" * (size // 2))
+                writer.write(body[:4_250_000])
+                await gate.wait()
+                body = body[4_250_000:]
+            writer.write(body + b"\n")
+
+    server = await asyncio.start_unix_server(serve, short_tmp / "n.ipc")
+    l1 = L1([str(short_tmp / "n.ipc")], call_seconds=10)
+    async with asyncio.timeout(10):
+        assert await l1.call("eth_getBalance") == "0x1"
+        before = descriptors()
+        slow = asyncio.create_task(l1.forward(CALL))
+        while descriptors() == before:  # noqa: ASYNC110  (poll with a deadline)
+            await asyncio.sleep(0.01)
+        assert await asyncio.gather(*(l1.call("eth_getBalance") for _ in range(100))) == ["0x1"] * 100
+        assert not slow.done()
+        gate.set()
+        assert (await slow).result() == "0x" + "ab" * (size // 2)
+    await l1.close()
+    server.close()
+
+
 async def test_one_in_chunks_arrives_whole(short_tmp: Path) -> None:
     def in_chunks(body: bytes) -> bytes:
         chunks = (body[start : start + 50_001] for start in range(0, len(body), 50_001))
