@@ -30,6 +30,7 @@ logger = logging.getLogger("l2proxy.door")
 
 AT_ONCE = 64 * 1024  # bytes that wait unread behind a request, and bytes of small answers joined in one write
 IN_A_ROW = 32  # requests of one connection answered before others have their turn
+MOST_KNOWN = 16  # heads a connection remembers
 HALF, FOREIGN = -1, -2  # a request that is not all there; one for the slow lane
 
 
@@ -44,10 +45,10 @@ class FastLane(asyncio.Protocol):
         "_context",
         "_counted",
         "_ending",
-        "_head",
         "_heads",
         "_held",
         "_identity",
+        "_known",
         "_lanes",
         "_needed",
         "_over",
@@ -72,7 +73,9 @@ class FastLane(asyncio.Protocol):
         self._counted: Connection | None = None
         self._attendance = Attendance()
         # Who asked last, and what follows from it.
-        self._head = b""
+        self._known: dict[
+            bytes, tuple[PlainHead, Identity]
+        ] = {}  # by head; with tokens, so it ends with the connection
         self._plain: PlainHead | None = None
         self._identity: Identity | None = None
         self._context = cast(Context, None)  # set with the identity
@@ -128,6 +131,7 @@ class FastLane(asyncio.Protocol):
             self._task.cancel()
         self._drop_answer()
         self._unread.clear()
+        self._known.clear()
         self._lanes.left(self)
 
     def eof_received(self) -> bool:
@@ -257,16 +261,24 @@ class FastLane(asyncio.Protocol):
 
     def _judged(self, head: bytes) -> PlainHead | None:
         """Return what `head` says, and know who asks by it; None: the slow lane must say it, or refuse it."""
-        plain = self._plain if head == self._head else self._lanes.heads.read(head)
-        if plain is None:
-            return None
-        identity = plain.identity
-        if identity is None:  # a token may be revoked at any moment
+        known = self._known.get(head)
+        if known is None:
+            plain = self._lanes.heads.read(head)
+            if plain is None:
+                return None
             try:
-                identity = identify(plain.claimed.page, plain.claimed.token, self._lanes.tokens)
+                identity = plain.identity or identify(plain.claimed.page, plain.claimed.token, self._lanes.tokens)
             except Turned:
                 return None
-        self._head, self._plain = head, plain
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[head] = plain, identity
+        else:
+            plain, identity = known
+            if plain.identity is None and not identity.holds():  # a token may be revoked at any moment
+                del self._known[head]
+                return None
+        self._plain = plain
         return plain if identity is self._identity or self._asks_as(identity) else None
 
     def _asks_as(self, identity: Identity) -> bool:
