@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 from weakref import WeakSet
 
-import msgspec
-
 from middleware.errors import Disconnected, RpcError
 from proxy.upstream.chain_events import Event, Events, Head, NewHead, Reorg, folded
 from proxy.upstream.chain_figures import ChainFigures
-from proxy.upstream.headers import as_pushed, read_head, read_pushed
+from proxy.upstream.chain_reader import Block, ChainReader
+from proxy.upstream.headers import read_pushed
 from proxy.upstream.recent_blocks import RecentBlocks
 
 __all__ = ["BlockTracker", "Event", "Events", "Head", "NewHead", "Reorg", "folded"]
@@ -28,17 +26,9 @@ __all__ = ["BlockTracker", "Event", "Events", "Head", "NewHead", "Reorg", "folde
 log = logging.getLogger("l2proxy.upstream")
 
 _REMEMBERED = 512  # blocks whose hashes are kept
-_FILLED = 256  # blocks fetched one by one at most, before the rest becomes a gap
 _BACKED = 32  # blocks below the first one that are read, so that a reorg soon after the start has an ancestor
 _AGAIN_SECONDS = 0.5  # until the next look after one that failed, at most
 _LAGGING_LOOKS = 8  # looks in a row that show an older block before a chain that never goes back is believed to have
-
-
-class Block(msgspec.Struct, frozen=True):
-    """A block that was read, or a header that was pushed."""
-
-    head: Head
-    header: bytes
 
 
 class BlockTracker:
@@ -58,7 +48,7 @@ class BlockTracker:
         self.finalized: Head | None = None
         self.safe: Head | None = None
         self.figures = ChainFigures()
-        self._call = call
+        self._reader = ChainReader(call)
         self._interval = interval
         self._deeply_changed = deeply_changed
         self._goes_back = goes_back
@@ -66,7 +56,6 @@ class BlockTracker:
         self._lagging = 0
         self._looks_begun = self._look_done = 0
         self._advancing = False
-        self._pushed_whole = False
         self._listeners: WeakSet[Events] = WeakSet()
         self._callbacks: dict[object, Callable[[Event], None]] = {}
         self._poked = asyncio.Event()
@@ -103,7 +92,7 @@ class BlockTracker:
         if pushed is None:
             self.poke()
             return
-        head, self._pushed_whole = pushed.head, pushed.whole
+        head, self._reader.told_whole = pushed.head, pushed.whole
         old = self.head
         if old is not None and head.hash == old.hash:
             return
@@ -135,7 +124,7 @@ class BlockTracker:
             self._looks_begun += 1
             self.figures.looks += 1
             before = self.head
-            latest = await self._block("eth_getBlockByNumber", "latest")
+            latest = await self._reader.latest()
             if latest is None or (self.head is not None and latest.head.hash == self.head.hash):
                 self._lagging = 0
             elif self.head is before or not self.holds(latest.head.hash):
@@ -159,7 +148,7 @@ class BlockTracker:
         """Read some blocks below the lowest that is remembered; they were before anybody listened, and are told to nobody."""
         while 0 < len(self._chain) < _BACKED and self._chain.lowest.number > 0:
             lowest = self._chain.lowest
-            parent = await self._block("eth_getBlockByHash", lowest.parent_hash)
+            parent = await self._reader.by_hash(lowest.parent_hash)
             if parent is None or not self._chain or self._chain.lowest is not lowest:
                 return
             self._chain.put_below(parent.head)
@@ -184,13 +173,13 @@ class BlockTracker:
                 self._advancing = False
 
     async def _advance_from(self, old: Head, latest: Block) -> None:
-        branch = await self._branch_down_from(latest)
+        branch = await self._reader.branch_down_from(latest, self._chain)
         if branch is None:
             return  # the chain changed while it was read; the next look sees it whole
         joined = branch[0].head.parent_hash if branch else latest.head.hash
         ancestor = self._chain.find(joined)
         if ancestor is None:
-            ancestor = await self._still_there()
+            ancestor = await self._reader.newest_of(self._chain)
         if ancestor is None or latest.head.number < old.number:
             await self._deeply_changed()
         # How deep a reorg goes below all that is remembered nobody knows; the genesis alone is sure, it is pinned.
@@ -205,33 +194,6 @@ class BlockTracker:
             return False
         self._lagging += 1
         return self._lagging < _LAGGING_LOOKS
-
-    async def _branch_down_from(self, latest: Block) -> list[Block] | None:
-        """Return the unknown blocks up to `latest`, ascending, as far down as they are fetched; None when one has vanished."""
-        known = self._chain.hashes()
-        if latest.head.hash in known:
-            return []
-        branch = deque([latest])
-        lowest = self._chain.lowest.number
-        while (first := branch[0].head).parent_hash not in known and first.number > lowest and len(branch) < _FILLED:
-            parent = await self._block("eth_getBlockByHash", first.parent_hash)
-            if parent is None:
-                return None
-            branch.appendleft(parent)
-        return list(branch)
-
-    async def _still_there(self) -> Head | None:
-        """Return the newest remembered block that is on the node's chain still; None when all are gone."""
-        chain = self._chain.all()
-        low, high = 0, len(chain)
-        while low < high:  # a block on the chain has all its ancestors on it
-            middle = (low + high) // 2
-            found = await self._block("eth_getBlockByNumber", hex(chain[middle].number))
-            if found is not None and found.head.hash == chain[middle].hash:
-                low = middle + 1
-            else:
-                high = middle
-        return chain[low - 1] if low else None
 
     def _adopt(self, branch: list[Block], reorg: Reorg | None, latest: Head) -> None:
         top = reorg.ancestor_number if reorg else (self.head.number if self.head else None)
@@ -265,9 +227,3 @@ class BlockTracker:
                 callback(event)
             except Exception:
                 log.exception("a listener of the L1 chain failed")
-
-    async def _block(self, method: str, which: str) -> Block | None:
-        block = await self._call(method, which, False)
-        if block is None:
-            return None
-        return Block(read_head(block, method), as_pushed(block, whole=self._pushed_whole))

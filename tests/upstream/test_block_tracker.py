@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from middleware.errors import Disconnected, RpcError
-from proxy.upstream import block_tracker, chain_events
+from proxy.upstream import block_tracker, chain_events, chain_reader
 from proxy.upstream.block_tracker import BlockTracker, Event, Events, Head, NewHead, Reorg, folded
 from tests.upstream.fake_node import block
 
@@ -85,7 +85,7 @@ def tracker_of(chain: Chain, deep: list[int] | None = None) -> BlockTracker:
 
 @pytest.mark.parametrize("seed", range(40))
 async def test_whatever_happens_replaying_gives_the_chain(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(block_tracker, "_FILLED", 6)
+    monkeypatch.setattr(chain_reader, "_FILLED", 6)
     monkeypatch.setattr(block_tracker, "_REMEMBERED", 12)
     chance = random.Random(seed)
     chain = Chain()
