@@ -37,6 +37,7 @@ _STANDARD = (
     *("execute(bytes32,bytes)", "aggregate((address,bytes)[])"),
 )
 _IMPLEMENTATION = "0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc"  # EIP-1967
+_BEACON = "0xa3f0ad74e5423aebfd80d3ef4346578335a9a72aeaee59ff6cb3582b35133d50"  # EIP-1967
 _NOBODY = "11" * 20
 _UNANSWERED = (-32005, -32601, -32602, 429)  # the node did not run the probe; nothing is known
 
@@ -106,7 +107,7 @@ class Gateways:
         return (known or b"").decode()
 
     async def code_hash(self, address: str) -> str:
-        """Return the hash of the contract's code and, behind an EIP-1967 proxy, of the implementation's.
+        """Return the hash of the contract's code and, behind an EIP-1967 proxy or beacon, of the implementation's.
 
         Raise `InvalidParams` where there is no contract.
         """
@@ -133,6 +134,26 @@ class Gateways:
         return bytes.fromhex(code[2:]) if isinstance(code, str) else b""
 
     async def _implementation(self, address: str) -> str | None:
-        word = await self.node.call("eth_getStorageAt", address, _IMPLEMENTATION, "latest")
-        number = int(word, 16) if isinstance(word, str) and word not in ("0x", "") else 0
-        return f"0x{number & ((1 << 160) - 1):040x}" if number else None
+        if (named := await self._stored(address, _IMPLEMENTATION)) is not None:
+            return named
+        beacon = await self._stored(address, _BEACON)
+        if beacon is None:
+            return None
+        call = {"to": beacon, "data": "0x" + selector("implementation()").hex()}
+        try:
+            return _address_in(await self.node.call("eth_call", call, "latest")) or beacon
+        except Disconnected:
+            raise
+        except RpcError as error:
+            if error.code in _UNANSWERED:
+                raise
+            return beacon  # it names none, so what stands there is all there is
+
+    async def _stored(self, address: str, slot: str) -> str | None:
+        return _address_in(await self.node.call("eth_getStorageAt", address, slot, "latest"))
+
+
+def _address_in(word: Any) -> str | None:
+    """Return the address in a word of storage, None where it is empty."""
+    number = int(word[:66], 16) if isinstance(word, str) and word not in ("0x", "") else 0
+    return f"0x{number & ((1 << 160) - 1):040x}" if number else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from middleware.questions import Decision, Question
@@ -88,6 +89,12 @@ class Transactions(Protocol):
 
     async def send(self, signed: Any) -> None:
         """Send; raise `Disconnected` when it is unknown whether it arrived, the node's error when it refuses."""
+
+    def in_line(self, sender: str) -> AbstractAsyncContextManager[Any]:
+        """Return what is held from a signature to the end of its first sending."""
+
+    async def mend(self, sender: str, nonce: int) -> bool:
+        """Send again what the node has forgotten of the account's transactions before this nonce, if it has any."""
 
     async def held_by(self, sender: str, nonce: int, holder: str) -> Signed | None:
         """Return an operation's transaction at its nonce; None while another may be mined in its place."""

@@ -61,18 +61,19 @@ class Steps:
         arrived (the step has a nonce then, and `follow` sends the same bytes again).
         """
         transactions = self._transactions_of(operation)
-        signed = await self._sign(operation, step, prepared, None)
-        try:
-            await transactions.send(signed)
-        except Disconnected:
-            raise
-        except RpcError as error:
-            if error.code in UNSURE:
-                raise Disconnected(f"the node answered {error.code} to {signed.hash}: {error.message}") from error
-            # The only attempt there ever was has been refused: these bytes are with nobody but us.
-            step.status = "dropped"
-            self._final(operation, step)
-            raise
+        async with transactions.in_line(operation.sender):
+            signed = await self._sign(operation, step, prepared, None)
+            try:
+                await transactions.send(signed)
+            except Disconnected:
+                raise
+            except RpcError as error:
+                if error.code in UNSURE:
+                    raise Disconnected(f"the node answered {error.code} to {signed.hash}: {error.message}") from error
+                # The only attempt there ever was has been refused: these bytes are with nobody but us.
+                step.status = "dropped"
+                self._final(operation, step)
+                raise
         step.status = "submitted"
         self._write(operation)
 
@@ -143,6 +144,8 @@ class Steps:
         if await self._head() - (step.sent_at or 0) < STUCK_BLOCKS or step.attempt is None:
             return Outcome.WAIT
         transactions = self._transactions_of(operation)
+        if await transactions.mend(operation.sender, _nonce(step)):
+            return Outcome.WAIT
         held = await transactions.held_by(operation.sender, _nonce(step), operation.id)
         if held is None or (is_lost and await transactions.count(operation.sender, "pending") > _nonce(step)):
             return Outcome.WAIT

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from middleware.errors import (
+    AlreadyPending,
     Disconnected,
     InvalidParams,
     LimitExceeded,
@@ -238,6 +239,8 @@ class Operations:
                 raise
             if _is_poor(error) and _is_half_done(operation):
                 return self._stay(operation, error)
+            if isinstance(error, AlreadyPending | LimitExceeded) and any(step.hashes for step in operation.steps):
+                return False  # what is on its way fails for no full queue of questions
             self._end(operation, "rejected" if isinstance(error, Refused | Unauthorized) else "failed", error)
         return True
 

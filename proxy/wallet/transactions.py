@@ -49,6 +49,7 @@ class Transactions:
         self._ledger = ledger
         self._clock = clock
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._lines: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._present: set[str] = set()  # hashes of dapps' transactions on their way to the node right now
 
     async def prepare(
@@ -160,18 +161,45 @@ class Transactions:
         One that the node refuses gives its nonce back. One whose sending ended in `Disconnected` keeps it only as long
         as the node knows it: the next transaction then takes the same nonce, so that at most one of both is ever mined.
         """
-        signed = await self.sign(prepared, replaces=replaces)
-        try:
-            await self.send(signed)
-            self._ledger.mark_sent(signed)
-        except Disconnected as error:
-            raise Disconnected(f"{error.message}; whether transaction {signed.hash} arrived is unknown") from error
-        except RpcError:
-            self._ledger.drop(signed)
-            raise
-        finally:
-            self._present.discard(signed.hash)
-        return signed.hash
+        async with self.in_line(prepared.sender):
+            signed = await self.sign(prepared, replaces=replaces)
+            try:
+                await self.send(signed)
+                self._ledger.mark_sent(signed)
+            except Disconnected as error:
+                raise Disconnected(f"{error.message}; whether transaction {signed.hash} arrived is unknown") from error
+            except RpcError:
+                self._ledger.drop(signed)
+                raise
+            finally:
+                self._present.discard(signed.hash)
+            return signed.hash
+
+    def in_line(self, sender: str) -> asyncio.Lock:
+        """Return what is held from a signature to the end of its first sending, so that no nonce is left out.
+
+        One that the node refuses frees its nonce; had the next one been signed meanwhile, it would wait behind a gap.
+        """
+        return self._lines[sender]
+
+    async def mend(self, sender: str, nonce: int) -> bool:
+        """Send again what the node has forgotten of the account's transactions before this nonce: they hold it up.
+
+        Return whether there was any.
+        """
+        mended = False
+        latest = await self.count(sender, "latest")
+        for signed in list(self._ledger.of(sender)):
+            is_before = latest <= signed.nonce < nonce and (signed.sent or signed.holder != DAPP)
+            if is_before and not await self.is_known(signed.hash):
+                try:
+                    await self.send(signed)
+                except Disconnected:
+                    raise
+                except RpcError:
+                    continue  # whoever owns it looks after it
+                mended = True
+        return mended
 
     async def is_known(self, transaction_hash: str) -> bool:
         """Tell whether the node has the transaction, pending or mined."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_utils.address import to_checksum_address
 
 from middleware.errors import Disconnected, InvalidParams, RpcError, Unauthorized
 from proxy.host.gateways import Gateways, refuse_functions
@@ -107,7 +108,28 @@ async def test_a_proxys_implementation_counts_as_its_code(
     implementation = "0x" + "ab" * 20
     monkeypatch.setattr(chain, "eth_getStorageAt", lambda *_: "0x" + "00" * 12 + "ab" * 20)
     empty = await gateways.code_hash(GATEWAY)
-    from eth_utils.address import to_checksum_address
-
     chain.codes[to_checksum_address(implementation)] = "0x6005"
     assert len({plain, empty, await gateways.code_hash(GATEWAY)}) == 3
+
+
+async def test_what_a_beacon_names_counts_as_its_code(
+    gateways: Gateways, chain: FakeChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beacon, first, second = (to_checksum_address("0x" + pair * 20) for pair in ("be", "ab", "cd"))
+    slots = {"0xa3f0ad74e5423aebfd80d3ef4346578335a9a72aeaee59ff6cb3582b35133d50": beacon}
+    monkeypatch.setattr(chain, "eth_getStorageAt", lambda _, slot, __: "0x" + slots.get(slot, "0x")[2:].rjust(64, "0"))
+    silent = await gateways.code_hash(GATEWAY)  # it names none: the call reverts
+    chain.codes |= {beacon: "0x6001", first: "0x6003", second: "0x6004"}
+    named = [first]
+
+    def implementation(call: dict[str, Any], _tag: str) -> str:
+        assert (to_checksum_address(call["to"]), call["data"]) == (beacon, "0x5c60da1b")
+        return "0x" + named[0][2:].rjust(64, "0")
+
+    monkeypatch.setattr(chain, "eth_call", implementation)
+    one = await gateways.code_hash(GATEWAY)
+    named[0] = second
+    assert len({silent, one, await gateways.code_hash(GATEWAY)}) == 3
+    monkeypatch.setattr(chain, "eth_call", lambda *_: (_ for _ in ()).throw(gone()))
+    with pytest.raises(Disconnected):
+        await gateways.code_hash(GATEWAY)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from middleware.errors import RpcError
-from middleware.waist import Origin
+from middleware.errors import AlreadyPending, RpcError
+from middleware.waist import Context, Origin
 from proxy.wallet.fees import Wanted
 from proxy.wallet.questions import transaction_question
 from tests.host.operations_bench import ETHER, GATEWAY, PLUGIN, Bench, running_bench, token_plugin
@@ -151,8 +151,6 @@ async def test_a_dapp_takes_an_operations_nonce_only_in_so_many_words(bench: Ben
     prepared = await bench.transactions.prepare(OWNER, OTHER, 1, nonce=0)
     with pytest.raises(RpcError, match=f"operation {operation}'s"):
         await bench.transactions.execute(prepared)
-    from middleware.waist import Context
-
     context = Context(Origin.web("https://app.example"))
     held = bench.transactions.held(OWNER, 0)
     question = transaction_question(prepared, held, True, context, lambda: None)
@@ -162,11 +160,8 @@ async def test_a_dapp_takes_an_operations_nonce_only_in_so_many_words(bench: Ben
 
     taken = await replacing(bench)
     assert list(bench.chain.pool) == [taken]
-    for _ in range(5):  # neither sent again nor outbid: the owner wanted the other one
-        bench.chain.base_fee = 100 * BASE_FEE
-        bench.chain.mine()
-        await bench.operations._steps._head()
-        await asyncio.sleep(0.001)
+    bench.chain.base_fee = 100 * BASE_FEE
+    await more_hashes(bench, 1)  # neither sent again nor outbid: the owner wanted the other one
     assert list(bench.chain.pool) == [taken]
     bench.chain.base_fee = BASE_FEE
     bench.owner.mood = "wait"
@@ -222,3 +217,45 @@ async def test_another_wallets_replacement_is_not_fought(bench: Bench) -> None:
     bench.chain.base_fee = 10**11 + 1
     assert len(await more_hashes(bench, 1)) == 1
     assert list(bench.chain.pool) == [wanted]
+
+
+async def test_a_refused_one_leaves_no_gap_below_the_next(bench: Bench) -> None:
+    sends: list[str] = []
+
+    def refuse_first(method: str) -> None:
+        if method == "eth_sendRawTransaction":
+            sends.append(method)
+            if len(sends) == 1:
+                raise RpcError(-32000, "transaction underpriced")
+
+    bench.chain.before = refuse_first
+    await asyncio.gather(bench.submit(), bench.submit())
+    await bench.chain.arrival()
+    assert sorted(sent.nonce for sent in bench.chain.pool.values()) == [0]
+    bench.chain.mine(3)
+    await bench.settled(lambda: {one["status"] for one in bench.operations.get(PLUGIN)} == {"done", "failed"})
+
+
+async def test_what_the_node_forgot_below_it_is_sent_again(bench: Bench) -> None:
+    dapp = await bench.transactions.execute(await bench.transactions.prepare(OWNER, OTHER, 1))
+    await bench.submit()
+    await bench.until("submitted")
+    assert sorted(sent.nonce for sent in bench.chain.pool.values()) == [0, 1]
+    del bench.chain.pool[dapp]
+    assert len(await more_hashes(bench, 1)) == 1  # ten blocks go by
+    await bench.until("done")
+    assert [(sent.nonce, sent.to) for sent in bench.chain.executed()] == [(0, OTHER), (1, GATEWAY)]
+
+
+async def test_a_full_queue_of_questions_fails_nothing_that_is_on_its_way(bench: Bench) -> None:
+    bench.chain.automine, bench.chain.is_dev = True, True
+    close = {"function": "close", "args": [CHANNEL]}
+    operation = await bench.submit("plan", steps=[close, close | {"args": None}])
+    await bench.until("waiting")
+    bench.owner.error = AlreadyPending("plan")
+    await bench.submit("plan", operation=operation, args=[CHANNEL])
+    await bench.settled(lambda: len(bench.owner.asked) == 2)
+    assert bench.operations.get(PLUGIN)[-1]["status"] == "awaiting_approval"
+    bench.owner.error = None
+    bench.chain.mine()
+    await bench.until("done")
