@@ -33,6 +33,11 @@ def results_page(results: Results, facts: Mapping[str, str], said: str, command:
         "All with every default check on (identity, permission, method table, metrics); the daemon was started with "
         "`l2proxy run --l1 … --port 0 --json`. Nothing is pinned: the system places node, proxy and load generator on its "
         "cores. Only ratios within one run say anything; rates depend on the machine.",
+        *(
+            [f"**The machine was busy with something else when this run began (load {facts['load before the run']}).**"]
+            if float(facts["load before the run"]) > 1
+            else []
+        ),
         *(f"**Left out:** {sentence}." for sentence in missing),
         "![calls a second](results.svg)",
         "## Bars",
