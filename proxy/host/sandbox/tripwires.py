@@ -21,7 +21,7 @@ _NUMBER_AT = 16
 
 
 class Tripwires:
-    """Listens for one process. `touched(name)` is called once, with the name of the system call."""
+    """Listens for one process. `touched(name)` is called once, with the name of the system call, and must end it."""
 
     def __init__(self, line: socket.socket, touched: Callable[[str], None]) -> None:
         _, descriptors, _, _ = socket.recv_fds(line, 16, 1)
@@ -44,9 +44,9 @@ class Tripwires:
         poll.register(self._listener, select.POLLIN)
         waiting = any(event & select.POLLIN for _, event in poll.poll(0))  # an ended process shows as readable, too
         name = self._receive() if waiting else None
-        self.close()
         if name is not None:
-            self._touched(name)
+            self._touched(name)  # before the listener goes: once it is closed the call answers and the process runs on
+        self.close()
 
     def _receive(self) -> str | None:
         notification = bytearray(_SIZE)
