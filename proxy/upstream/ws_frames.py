@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from middleware.waist import LargeReply
@@ -17,6 +17,7 @@ from proxy.upstream.arrival import Arrival, Begins, Keeping, Lost, Oversize
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 _CONTINUED, _BINARY = 0, 2
 _LONGEST_CONTROL = 125
+_WHOLE_TEXT = 0x80 | TEXT
 _KEYS = 4096
 
 
@@ -81,34 +82,46 @@ class MessageReader:
         self._rest = b""
         position, end = 0, len(data)
         while position < end:
-            if self._missing:
-                piece = data[position : position + self._missing]
-                position += len(piece)
-                self._missing -= len(piece)
-                yield from self._more(piece)
-                continue
-            head = _head(data, position, end)
-            if head is None:
+            if data[position] == _WHOLE_TEXT and not self._missing and self._arrival is None and position + 4 <= end:
+                size, start = data[position + 1], position + 2  # the usual frame, read in few steps
+                if size == 126:
+                    size, start = data[start] << 8 | data[start + 1], start + 2
+                if data[position + 1] < 127 and start + size <= min(end, start + self._keeping.limit):
+                    position = start + size
+                    yield data[start:position]
+                    continue
+            position = yield from self._step(data, position, end)
+
+    def _step(
+        self, data: bytes, position: int, end: int
+    ) -> Generator[bytes | LargeReply | Oversize | Lost | Control, None, int]:
+        """Take one frame, or what has come of it; return where the next begins."""
+        if self._missing:
+            piece = data[position : position + self._missing]
+            self._missing -= len(piece)
+            yield from self._more(piece)
+            return position + len(piece)
+        head = _head(data, position, end)
+        if head is None:
+            self._rest = data[position:]
+            return end
+        opcode, final, start, size = head
+        if opcode >= CLOSE:
+            if start + size > end:
                 self._rest = data[position:]
-                return
-            opcode, final, start, size = head
-            if opcode >= CLOSE:
-                if start + size > end:
-                    self._rest = data[position:]
-                    return
-                yield Control(opcode, data[start : start + size])
-                position = start + size
-            elif final and opcode != _CONTINUED and start + size <= end and size <= self._keeping.limit:
-                self._expect(opcode)
-                yield data[start : start + size]
-                position = start + size
-            else:
-                self._expect(opcode)
-                if self._arrival is None:
-                    self._arrival = Arrival(self._keeping, self._begins)
-                self._final, self._missing, position = final, size, start
-                if size == 0:
-                    yield from self._more(b"")
+                return end
+            yield Control(opcode, data[start : start + size])
+            return start + size
+        self._expect(opcode)
+        if final and opcode != _CONTINUED and start + size <= end and size <= self._keeping.limit:
+            yield data[start : start + size]
+            return start + size
+        if self._arrival is None:
+            self._arrival = Arrival(self._keeping, self._begins)
+        self._final, self._missing = final, size
+        if size == 0:
+            yield from self._more(b"")
+        return start
 
     def _expect(self, opcode: int) -> None:
         if opcode not in (_CONTINUED, TEXT, _BINARY) or (opcode == _CONTINUED) is (self._arrival is None):
