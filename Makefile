@@ -1,5 +1,5 @@
 # make demo   the whole journey on an embedded L1, every wei checked
-# make test   formatting, lints, types, layers, all tests
+# make test   formatting, lints, types, layers, all tests (make pytest: the tests alone)
 # make soak   the long runs
 # make bench  the proxy and its peers side by side (benchmarks/README.md); wants nginx and wrk
 # PYTHON=/path/to/python3.11 chooses the interpreter, VENV=dir where the environment goes.
@@ -12,13 +12,15 @@ INSTALLED := $(VENV)/.installed
 NODE_PACKAGES := tests/node_modules/.installed
 PEER_PACKAGES := benchmarks/metamask/node_modules/.installed
 
-.PHONY: demo test soak bench lint lock
+.PHONY: demo test pytest soak bench lint lock
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
 	$(BIN)/l2proxy demo
 
-test: lint $(NODE_PACKAGES)
+test: lint pytest
+
+pytest: $(INSTALLED) $(NODE_PACKAGES)
 	$(BIN)/pytest -q -n 2 --dist worksteal --ignore=tests/soak $(PYTEST_ARGS)
 
 soak: $(INSTALLED) $(NODE_PACKAGES)

@@ -58,10 +58,8 @@ async def test_the_demo_command() -> None:
     [
         ("http", "web3.py-http"),
         ("ws", "web3.py-ws"),
-        ("ipc", "ethers-http"),
-        ("http", "ethers-ws"),
+        ("ipc", "ethers-ws"),
         ("ws", "viem-http"),
-        ("ipc", "viem-ws"),
     ],
 )
 async def test_on_a_real_node_from_a_real_library(
