@@ -35,6 +35,9 @@ class Operations(Protocol):
     def records_of(self, plugin_id: str) -> list[Operation]:
         """Return the records of a plugin."""
 
+    def on_change(self, callback: Callable[[str, dict[str, Any]], None]) -> None:
+        """Call back with (plugin id, operation) after each change."""
+
 
 class Deposits(Protocol):
     """What is locked on L1."""
@@ -83,9 +86,10 @@ class Guards:
         self._background = Background()
         accounts.on_lock(self._due.set)
         accounts.on_unlock(self._due.set)
+        operations.on_change(self._changed)
 
     def start(self) -> None:
-        """Look now, after each lock and unlock, and with new blocks."""
+        """Look now, after each lock and unlock, when an operation is over, and with new blocks."""
         self._due.set()
         self._background.start(self._run(), "watch duty")
         self._background.start(self._listen(), "watch duty: blocks")
@@ -164,6 +168,10 @@ class Guards:
         sends = (one for one in self._operations.records_of(plugin.id) if one.kind == "send")
         given = [int(step.attempt["gas"], 16) for one in sends for step in one.steps if step.attempt is not None]
         return max(given, default=DISPUTE_GAS)
+
+    def _changed(self, _plugin_id: str, operation: dict[str, Any]) -> None:
+        if operation["status"] == "done":
+            self._due.set()
 
     async def _run(self) -> None:
         while True:

@@ -99,7 +99,10 @@ def _what(operation: Operation) -> str:
         receiver = main.to if main.asset == ETH else (main.args or [""])[0]
         return f"transfers {amount} to {receiver}"
     if operation.kind == "plan":
-        return f"runs a plan of {len(operation.steps)} steps: {'; '.join(map(_planned, operation.steps))}"
+        done = sum(step.status == "confirmed" for step in operation.steps)
+        ahead = "; ".join(_planned(step) for step in operation.steps if step.status != "confirmed")
+        what = "runs a plan of" if not done else f"goes on with a plan, {done} done of"
+        return f"{what} {len(operation.steps)} steps: {ahead}"
     carried = f" with {ether(main.value)}" if main.value else ""
     return f"withdraws from gateway {main.to} by {name}{carried}"
 

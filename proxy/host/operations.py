@@ -276,6 +276,7 @@ class Operations:
             "function": step.function,
             "source": "policy",
             "digest": digest,
+            **({"warnings": list(offer.warnings)} if offer.warnings else {}),
         }
         self._certainly(lambda: self._audit.append(event))
         decision = {"source": "policy", "at": self._clock(), "digest": digest}

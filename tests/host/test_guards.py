@@ -114,6 +114,18 @@ async def test_a_node_that_is_away_changes_nothing_and_a_removed_plugin_is_forgo
     assert await watch.why() is None
 
 
+async def test_it_looks_when_an_operation_is_over(watch: Watch) -> None:
+    watch.bench.chain.balances[watch.own] = 0
+    watch.deposits.rows = []
+    watch.guards.start()
+    await watch.bench.settled(lambda: not watch.guards._due.is_set())
+    watch.deposits.rows = [LOCKED]
+    await watch.bench.submit()
+    await watch.bench.until("done")
+    await watch.bench.settled(lambda: PLUGIN in watch.bench.operations.unguarded)
+    await watch.guards.close()
+
+
 async def test_it_looks_at_start_and_after_each_lock(watch: Watch) -> None:
     watch.bench.plugin = plugin(manifest=Manifest(id=PLUGIN, name="P", version="1", runtime="python", entry="a:B"))
     watch.bench.keyring.lock()

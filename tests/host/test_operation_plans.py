@@ -120,6 +120,7 @@ async def test_arguments_that_are_not_in_the_event_come_from_the_plugin_and_are_
     await bench.until("done")
     (question,) = bench.owner.asked
     assert question.details["steps"][1]["args"] == [SECOND]
+    assert "goes on with a plan, 1 done of 2 steps: answer of" in question.summary
     assert [sent.data[4:].hex() for sent in bench.chain.executed(GATEWAY)] == [CHANNEL[2:], SECOND[2:]]
 
 

@@ -52,6 +52,14 @@ async def test_a_dispute_is_answered_with_the_own_key_and_nobody_is_asked(bench:
     assert [(sent.sender, sent.nonce) for sent in bench.chain.executed()][-2:] == [(own, 1), (OWNER, 0)]
 
 
+async def test_an_answer_goes_to_changed_code_too_and_the_record_says_so(bench: Bench) -> None:
+    await bench.gateways.check(plugin().gateways[0])
+    bench.chain.codes[GATEWAY] = "0x6002"
+    await bench.submit("send", **ANSWER)
+    await bench.until("done")
+    assert bench.audited[0]["warnings"][0].startswith("gateway_code: ")
+
+
 async def test_while_locked_the_watch_goes_on_with_dispute_functions_alone(bench: Bench) -> None:
     bench.keyring.lock()
     with pytest.raises(Unauthorized, match="no such function"):
