@@ -30,7 +30,7 @@ _NEEDED = """
 NEEDED = tuple(_NEEDED.split())
 
 _KEPT = """
-    __future__ _compat_pickle _compression _pydecimal _strptime _weakrefset abc argparse ast bisect calendar cmd codecs collections colorsys
+    __future__ _compat_pickle _compression _strptime _weakrefset abc argparse ast bisect calendar cmd codecs collections colorsys
     concurrent configparser contextvars copy copyreg csv dis difflib email encodings fnmatch fractions getopt gettext glob
     graphlib gzip heapq html http importlib ipaddress keyword locale mimetypes numbers opcode operator optparse pathlib pickle
     pkgutil platform pprint queue quopri reprlib sched shlex shutil signal socket selectors statistics string stringprep
