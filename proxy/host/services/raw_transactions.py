@@ -52,7 +52,7 @@ class RawTransactions:
             raise Unauthorized("a plugin sends no transaction of the owner's accounts; `transfer` asks the owner")
         if self._is_anothers(sender):
             raise Unauthorized("the transaction is signed by an address of another plugin")
-        fields = {"from": sender, "to": found.to, "value": hex(found.value), "hash": found.hash}
+        fields = {"from": sender, "to": found.to, "value": hex(found.value), "hash": found.hash, "source": "policy"}
         self._audit.append(
             {"event": METHOD, "origin": f"plugin:{self._plugin.id}", "plugin": self._plugin.id, **fields}
         )
