@@ -104,11 +104,15 @@ def _names(value: str | None) -> bool:
 
 
 def matches(rule: Rule, question: Question) -> bool:
-    """Tell whether the keys of `rule` fit this question (a plan: every step). Counters and warnings are not looked at."""
-    steps = question.facts.steps if rule.decision == "allow" else ()
-    if rule.decision == "allow" and rule.most is not None and (cost(question) or 0) > rule.most:
+    """Tell whether the keys of `rule` fit this question. Counters and warnings are not looked at.
+
+    Of a plan an allow rule has to fit every step, any other rule one of them.
+    """
+    if rule.decision != "allow":
+        return any(_fits(rule, question, facts) for facts in (question.facts, *question.facts.steps))
+    if rule.most is not None and (cost(question) or 0) > rule.most:
         return False
-    return all(_fits(rule, question, facts) for facts in steps or (question.facts,))
+    return all(_fits(rule, question, facts) for facts in question.facts.steps or (question.facts,))
 
 
 def too_broad(rule: Rule, question: Question) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -154,6 +155,12 @@ def test_a_plan_needs_every_step_and_its_sum(book: RuleBook, question: Make) -> 
     assert book.decide(plan(50, 50)).decision == "allow"
     assert book.decide(plan(50, 51)).decision == "ask"
     assert book.decide(plan(1, to=TOKEN)).decision == "ask"
+    for decision in ("reject", "ask"):  # one step is enough
+        book.attest(ALLOW.replace('"deposit"', '"plan"') + f'[[rule]]\nto = "{TOKEN}"\ndecision = "{decision}"\n')
+        assert book.decide(plan(50, 50)).decision == "allow"
+        mixed = plan(1)
+        mixed = replace(mixed, facts=replace(mixed.facts, steps=(*mixed.facts.steps, *plan(1, to=TOKEN).facts.steps)))
+        assert book.decide(mixed).decision == decision
 
 
 def test_max_count_is_used_up_for_good(book: RuleBook, deposit: Make, owner: Database, clock: Any) -> None:
