@@ -12,6 +12,7 @@ import msgspec
 from proxy.host import frames
 from proxy.host.manifest import Action, Manifest
 from proxy.host.process import spawn
+from proxy.host.sandbox.report import Unsandboxed
 
 SECONDS = 20.0
 MAX_SAID = 64 * 1024  # bytes of what the process prints when it fails
@@ -23,7 +24,12 @@ class DeclarationFailed(ValueError):
 
 async def declared_by_code(folder: Path, manifest: Manifest) -> list[Action]:
     """Return the actions the code declares. Raises DeclarationFailed."""
-    process = await spawn(folder, manifest.entry, manifest.permissions.memory_bytes, "declare")
+    try:
+        process = await spawn(folder, manifest.entry, manifest.permissions.memory_bytes, "declare")
+    except Unsandboxed as error:
+        raise DeclarationFailed(f"the code is read in the sandbox alone, and there is none here: {error}") from None
+    except OSError as error:
+        raise DeclarationFailed(f"the process that reads the code cannot be started: {error.strerror}") from None
     process.stdin.close()
     try:
         async with asyncio.timeout(SECONDS):

@@ -16,6 +16,7 @@ from typing import Any
 
 from middleware.errors import PluginUnavailable
 from proxy.host.channel import AnsweredError, Channel, ChannelEnded, Handler, Notified
+from proxy.host.pacing import Pace
 from proxy.host.plugin_log import PluginLog
 from proxy.host.process import PluginProcess
 from proxy.host.sandbox.report import Unsandboxed
@@ -241,14 +242,16 @@ class Life:
         await process.finish()
 
     async def _copy_printed(self, stderr: asyncio.StreamReader) -> None:
-        pending = b""
+        pending, pace = b"", Pace()
         while chunk := await stderr.read(16 * 1024):
+            began = time.perf_counter()
             *lines, pending = (pending + chunk).split(b"\n")
             if len(pending) > MAX_PRINTED:
                 lines, pending = [*lines, pending], b""
             for line in lines:
                 self._output.stderr(line.decode("utf-8", "replace"))
-            await asyncio.sleep(0)
+            pace.spend(time.perf_counter() - began)
+            await pace.give_way()
         if pending:
             self._output.stderr(pending.decode("utf-8", "replace"))
 

@@ -81,6 +81,8 @@ class PluginProcess:
         self.sandbox = from_report(report)
         if self.sandbox.why and not unsandboxed:
             raise Unsandboxed(self.sandbox.why)
+        if self._ended.done():
+            return  # at once, by itself; how, the caller hears from `wait`
         if report.get("tells"):
             self._tripwires = Tripwires(self._line, self._touched)
         self._line.close()

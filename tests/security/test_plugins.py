@@ -128,6 +128,18 @@ async def test_a_flood_holds_up_nobody(home: Home, tmp_path: Path) -> None:
     assert (home.folder / "logs" / "hostile.log").stat().st_size < 1024 * 1024
 
 
+async def test_a_flood_of_printing_holds_up_nobody(home: Home, tmp_path: Path) -> None:
+    flood = 'lines = b"x\\n" * 4000\nwhile True: os.write(2, lines)\n'
+    await home.add(ECHO)
+    await home.running("echo")
+    await home.add(package(tmp_path, "hostile", RAW + "answer(hear(), {})\n" + flood, ACTION))
+    await home.running("hostile")
+    for number in range(20):
+        async with asyncio.timeout(10):
+            await home.invoke("echo", "say", ["x", number])
+    assert (home.folder / "logs" / "hostile.log").stat().st_size < 1024 * 1024
+
+
 async def test_requests_that_are_never_read_back_are_bounded(home: Home, tmp_path: Path) -> None:
     ask = 'line = (json.dumps({"jsonrpc":"2.0","id":n,"method":"load","params":{"prefix":""}}) + "\\n")\n'
     code = RAW + "answer(hear(), {})\nn = 0\nwhile True:\n    n += 1\n    " + ask + "    say(line)\n"

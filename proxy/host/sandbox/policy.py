@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 _ALLOWED = """
     read write readv writev close close_range lseek fstat dup dup2 dup3
     poll ppoll select pselect6 epoll_wait epoll_pwait epoll_pwait2 epoll_ctl
-    brk munmap mremap madvise msync futex set_robust_list set_tid_address rseq membarrier
+    brk munmap mremap msync set_robust_list set_tid_address rseq
     rt_sigreturn rt_sigprocmask rt_sigaction rt_sigpending rt_sigsuspend rt_sigtimedwait sigaltstack pause
     restart_syscall exit exit_group sched_yield getcpu getrandom getrusage getcwd uname
     nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times getitimer
@@ -43,6 +43,19 @@ _FCNTL = (
     1030,
 )  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC; never owner, signal, lease or pipe size
 _IOCTL = (0x5401, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS (isatty), FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
+
+
+_MADVISE = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    8,
+    14,
+    15,
+)  # how it will be used, or that it is not; never merging, which tells of others' pages
+_FUTEX, _FUTEX_OPERATION = (0, 1, 3, 4, 5, 9, 10), 0x7F  # waiting, waking, moving; never priority inheritance
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,8 @@ def python_policy() -> Policy:
         conditional={
             "mmap": Argument(2, (0,), PROT_EXEC),
             "mprotect": Argument(2, (0,), PROT_EXEC),
+            "madvise": Argument(2, _MADVISE),
+            "futex": Argument(1, _FUTEX, _FUTEX_OPERATION),
             "fcntl": Argument(1, _FCNTL),
             "ioctl": Argument(1, _IOCTL),
             "sendto": no_address,

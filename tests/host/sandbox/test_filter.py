@@ -79,6 +79,12 @@ def test_each_call_is_decided_as_the_policy_says(architecture: Architecture) -> 
         ("tgkill", (os.getpid(), 1, 9), True),
         ("tgkill", (1, 1, 9), False),
         ("sched_getaffinity", (0,), True),
+        ("madvise", (0, 4096, 4), True),
+        ("madvise", (0, 4096, 12), False),
+        ("futex", (0, 128), True),
+        ("futex", (0, 128 | 256 | 9), True),
+        ("futex", (0, 128 | 6), False),
+        ("futex", (0, 12), False),
         ("sched_getaffinity", (1,), False),
     ],
 )

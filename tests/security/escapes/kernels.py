@@ -224,3 +224,17 @@ def _(scene: Scene) -> None:
 @attempt("statistics of the machine")
 def _(scene: Scene) -> None:
     raw("sysinfo", room(128))
+
+
+@attempt(
+    "share pages with others, to learn of theirs",
+    lacking=(errno.EINVAL, *NOT_BUILT),
+    prepare=lambda scene: mmap.mmap(-1, 4096),
+)
+def _(scene: Scene) -> None:
+    by_number(28 if _X86 else 233, _address(scene.prepared), 4096, 12)
+
+
+@attempt("a lock that lends its priority", prepare=lambda scene: mmap.mmap(-1, 4096))
+def _(scene: Scene) -> None:
+    by_number(202 if _X86 else 98, _address(scene.prepared), 128 | 6, 0, None)
