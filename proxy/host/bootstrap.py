@@ -31,7 +31,7 @@ def lock(launcher: Any, profile: Any, config: dict[str, Any]) -> dict[str, Any]:
     try:
         return dict(launcher.lock(profile, config["memory"], config["parent"], line).to_json())
     except launcher.NotJailed as error:
-        return {"layers": [], "missing": {}, "why": str(error)}
+        return {**error.jail.to_json(), "why": str(error)}
 
 
 def entry_point(entry: str) -> Any:

@@ -109,17 +109,25 @@ class PluginProcess:
         self.kill()
 
     def _watch_end(self) -> None:
-        loop, watched = asyncio.get_running_loop(), os.pidfd_open(self._process.pid)
+        loop = asyncio.get_running_loop()
+        if not hasattr(os, "pidfd_open"):  # not Linux
+            waiting = loop.run_in_executor(None, self._process.wait)
+            waiting.add_done_callback(lambda done: self._has_ended(done.result()))
+            return
+        watched = os.pidfd_open(self._process.pid)
 
         def ended() -> None:
             loop.remove_reader(watched)
             os.close(watched)
-            self._stop_watching()
-            code = self._process.wait()
-            if not self._ended.done():
-                self._ended.set_result(code)
+            self._stop_watching()  # while the number is still its own
+            self._has_ended(self._process.wait())
 
         loop.add_reader(watched, ended)
+
+    def _has_ended(self, code: int) -> None:
+        self._stop_watching()
+        if not self._ended.done():
+            self._ended.set_result(code)
 
     def _stop_watching(self) -> None:
         self._line.close()

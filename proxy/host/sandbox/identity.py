@@ -15,6 +15,7 @@ from proxy.host.sandbox import kernel
 
 NOBODY = 65534
 CAPABILITIES = 64  # more than there are; dropping one that is none ends with EINVAL
+ADVICE = "run the daemon as an ordinary user, or with the capabilities SETUID and SETGID"
 _VERSION_3 = 0x20080522
 _NO_ROOT = 0b101111  # SECBIT_NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE (and locked): uid 0 means nothing
 
@@ -24,9 +25,12 @@ def leave_root() -> None:
     if os.geteuid() != 0 and os.getuid() != 0:
         return
     drop_bounding_set()
-    os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
+    try:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    except OSError as error:
+        raise OSError(error.errno, f"root may not become {NOBODY} here ({error.strerror}); {ADVICE}") from None
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # the change of ids took it, and the namespaces need /proc/self
 
 

@@ -10,19 +10,18 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from proxy.host.sandbox import attempts, identity, kernel, landlock, memory, namespaces, rlimits, seccomp
 from proxy.host.sandbox.profiles import Profile
+from proxy.host.sandbox.report import NO_SANDBOX
+from proxy.host.sandbox.syscalls import architecture
 
 REQUIRED = ("rlimits", "identity", "seccomp")
 OPTIONAL = ("namespaces", "landlock")
 LAYERS = ("rlimits", "identity", "namespaces", "landlock", "seccomp")
-
-
-class NotJailed(Exception):
-    """The process is not in the jail; the message says what is missing."""
 
 
 @dataclass
@@ -37,6 +36,10 @@ class Jail:
         """Return it as the bootstrap reports it."""
         return {"layers": self.layers, "missing": self.missing, "tells": self.tells}
 
+    def refused(self, why: str) -> NotJailed:
+        """Return the error of a process that is not in the jail, with what holds all the same."""
+        return NotJailed(why, self)
+
     def try_layer(self, name: str, step: Callable[[], object]) -> None:
         """Run one step; a step the system refuses is a missing layer."""
         try:
@@ -47,9 +50,18 @@ class Jail:
             self.layers.append(name)
 
 
+class NotJailed(Exception):
+    """The process is not in the jail; the message says what is missing, `jail` what holds all the same."""
+
+    def __init__(self, why: str, jail: Jail) -> None:
+        super().__init__(why)
+        self.jail = jail
+
+
 def tie_to_host(parent: int) -> None:
     """End with the host: ask for the signal, then see whether the host is still there (it may be process 1)."""
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if sys.platform.startswith("linux"):
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         raise SystemExit(1)
 
@@ -72,15 +84,17 @@ def lock(
         "landlock": landlock.lock,
         "seccomp": lambda: _filter(jail, profile, line),
     }
+    if architecture() is None:
+        raise jail.refused(NO_SANDBOX)
     memory.seal()
     for name, step in steps.items():
         if name not in without:
             jail.try_layer(name, step)
     for name in REQUIRED:
         if name in jail.missing:
-            raise NotJailed(f"{name}: {jail.missing[name]}")
+            raise jail.refused(f"{name}: {jail.missing[name]}")
     if "seccomp" not in without and (found := attempts.succeeding()):
-        raise NotJailed(f"the lock does not hold: {', '.join(found)}")
+        raise jail.refused(f"the lock does not hold: {', '.join(found)}")
     jail.layers.sort(key=LAYERS.index)
     return jail
 

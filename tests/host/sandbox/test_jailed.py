@@ -19,7 +19,7 @@ from proxy.host.process import spawn
 from proxy.host.sandbox import kernel
 from proxy.host.sandbox.launcher import LAYERS, REQUIRED
 from proxy.host.sandbox.probe import probe
-from proxy.host.sandbox.report import Unsandboxed
+from proxy.host.sandbox.report import Sandbox, Unsandboxed
 from tests.host.neighbours import ECHO, Home, package
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -167,7 +167,7 @@ import asyncio, ctypes, json, struct, sys
 from pathlib import Path
 from proxy.host.process import spawn
 from proxy.host.sandbox import bpf, kernel
-from proxy.host.sandbox.report import Unsandboxed
+from proxy.host.sandbox.report import Sandbox, Unsandboxed
 refused = kernel.known_architecture().numbers[sys.argv[2]]
 rows = [(bpf.LOAD, 0, 0, 0), (bpf.EQUAL, 0, 1, refused), (bpf.RETURN, 0, 0, bpf.ERRNO | 1), (bpf.RETURN, 0, 0, bpf.ALLOW)]
 program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *row) for row in rows))
@@ -222,6 +222,35 @@ async def test_only_the_named_plugin_at_its_digest_may_run_unsandboxed(home: Hom
         home.plugins._allowed_unsandboxed = allowed
         await home.plugins.start()
         assert home.plugins._unsandboxed == expected
+
+
+async def test_a_plugin_that_runs_without_is_warned_of_at_every_start(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.add(ECHO)
+    monkeypatch.setattr(processes, "from_report", lambda report: Sandbox(why="seccomp: gone"))
+    for starts in (1, 2):
+        await home.close()
+        home.open()
+        home.plugins._allowed_unsandboxed = ("echo",)
+        await home.plugins.start()
+        await home.running("echo")
+        warned = [
+            line for line in home.notices if "WARNING: plugin echo runs WITHOUT a sandbox (seccomp: gone)" in line
+        ]
+        assert len(warned) == starts
+        assert home.plugins.status("echo")["sandbox"] == "none"
+
+
+async def test_where_the_system_is_another_one_a_named_plugin_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = package(tmp_path, "plain", "import sys\nprint('ran', file=sys.stderr, flush=True)\nraise SystemExit(3)\n")
+    monkeypatch.setattr(processes, "architecture", lambda: None)
+    monkeypatch.delattr("os.pidfd_open")
+    with pytest.raises(Unsandboxed, match="only Linux"):
+        await spawn(folder, "code_of:Main", 1 << 28)
+    assert await said_by(folder, unsandboxed=True) == ("ran\n", "exited with status 3")
 
 
 def test_the_refusal_is_an_error_of_its_own() -> None:
