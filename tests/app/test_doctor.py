@@ -18,6 +18,7 @@ from proxy.app.doctor import directory, machine, nodes, running
 from proxy.app.doctor.finding import Finding
 from proxy.cli import cli
 from proxy.config import Config, LimitSettings
+from proxy.host.sandbox.report import Sandbox
 from proxy.storage.directory import DataDirectory
 from proxy.upstream.identity import ChainIdentity, write_pin
 from tests.app.conftest import Mortal, Running, Start
@@ -131,6 +132,20 @@ def test_the_machine() -> None:
     assert "uvloop" in found(findings, "libraries").finding
     many = Config(limits=LimitSettings(connections=10**9))
     assert found(list(machine.look(many)), "descriptors").level in ("warn", "ok")
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "level", "says"),
+    [
+        (Sandbox(("rlimits", "identity", "namespaces", "landlock", "seccomp")), "ok", "landlock"),
+        (Sandbox(("rlimits", "identity", "seccomp"), {"landlock": "not built"}), "warn", "no landlock: not built"),
+        (Sandbox(why="seccomp: forbidden"), "warn", "forbidden"),
+    ],
+)
+def test_how_well_it_can_sandbox(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, level: str, says: str) -> None:
+    monkeypatch.setattr(machine, "probe", lambda: sandbox)
+    finding = found(list(machine.look(Config())), "sandbox")
+    assert (finding.level, says in finding.finding) == (level, True)
 
 
 async def look(url: str, pin: Path, stale_after: float = 180) -> list[Finding]:

@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from proxy.app.doctor.finding import Finding, fail, ok, warn
 from proxy.config import Config
+from proxy.host.sandbox.probe import probe
+from proxy.host.sandbox.report import NONE
 from proxy.server.listening import bind_loopback
 
 NATIVE = (("uvloop", "uvloop"), ("plyvel", "plyvel"), ("cryptography", "cryptography"), ("coincurve", "coincurve"))
@@ -23,6 +25,7 @@ def look(config: Config) -> Iterator[Finding]:
     yield _python()
     yield _libraries()
     yield _system()
+    yield _sandbox()
     yield _descriptors(config)
 
 
@@ -65,6 +68,17 @@ def _system() -> Finding:
     if sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64"):
         return ok("system", found)
     return warn("system", found, "everything but plugins works here; plugins need Linux on x86_64 or aarch64")
+
+
+def _sandbox() -> Finding:
+    found = probe()
+    if found.level == NONE:
+        return warn("sandbox", found.why, "everything but plugins works here")
+    layers = ", ".join(found.layers)
+    if found.missing:
+        missing = "; ".join(f"no {name}: {why}" for name, why in found.missing.items())
+        return warn("sandbox", f"{layers}; {missing}", "plugins are held all the same: nothing relies on that layer")
+    return ok("sandbox", layers)
 
 
 def _descriptors(config: Config) -> Finding:
