@@ -1,4 +1,5 @@
-"""How an operation ends: done, rejected or failed; a failed token deposit first takes its allowance back (hardening.md 20).
+"""How an operation ends, and what it says: done, rejected or failed; a failed token deposit first takes its allowance back
+(hardening.md 20).
 
 Pure: changes the record alone, whoever calls writes it. Until the allowance is taken back its amount counts as spent
 (`deposits`). That step was approved together with the deposit; where its approval does not hold any more it is asked anew.
@@ -44,4 +45,13 @@ def out_of_gas(step: Step) -> RpcError:
         -32000,
         f"{step.function or 'the transfer'} ran out of gas on L1: it used its whole limit of {limit}; ask again",
         {"hash": step.hashes[-1], "reason": "out_of_gas", "gas": hex(limit)},
+    )
+
+
+def left_out(sender: str, step: Step) -> RpcError:
+    """Return the error of a step that waits behind a nonce nobody uses."""
+    return RpcError(
+        -32000,
+        f"it waits behind a gap: a transaction of {sender} with a nonce below {step.nonce} was made elsewhere and got lost;"
+        " send any transaction from that account to fill it",
     )

@@ -96,6 +96,9 @@ class Transactions(Protocol):
     async def mend(self, sender: str, nonce: int) -> bool:
         """Send again what the node has forgotten of the account's transactions before this nonce, if it has any."""
 
+    async def gap(self, sender: str, nonce: int) -> int | None:
+        """Return the nonce below this one that no transaction uses, None where there is none."""
+
     async def held_by(self, sender: str, nonce: int, holder: str) -> Signed | None:
         """Return an operation's transaction at its nonce; None while another may be mined in its place."""
 

@@ -33,6 +33,7 @@ class Outcome(enum.Enum):
     CHANGED = "changed"  # go on at once
     FAILED = "failed"  # the step is final and did not do what it should
     OUT_OF_GAS = "out_of_gas"  # likewise, for it needed more gas than its limit
+    GAP = "gap"  # a nonce before its own is used by nobody; it waits until somebody does
     DISPLACED = "displaced"  # another transaction is final at its nonce; it can never be mined any more
 
 
@@ -146,6 +147,8 @@ class Steps:
         transactions = self._transactions_of(operation)
         if await transactions.mend(operation.sender, _nonce(step)):
             return Outcome.WAIT
+        if await transactions.gap(operation.sender, _nonce(step)) is not None:
+            return Outcome.GAP  # the other wallet that had it lost it again; a higher fee would help nobody
         held = await transactions.held_by(operation.sender, _nonce(step), operation.id)
         if held is None or (is_lost and await transactions.count(operation.sender, "pending") > _nonce(step)):
             return Outcome.WAIT

@@ -29,7 +29,7 @@ from middleware.questions import Withdrawn
 from middleware.waist import Context, Origin
 from proxy.host.gateways import Gateways
 from proxy.host.installed import InstalledPlugin
-from proxy.host.operation_endings import conclude, out_of_gas, reverted
+from proxy.host.operation_endings import conclude, left_out, out_of_gas, reverted
 from proxy.host.operation_offers import Offer, Offers
 from proxy.host.operation_ports import L1, Accounts, Approvals, Audit, OwnKeys, Transactions
 from proxy.host.operation_questions import operation_digest, operation_question
@@ -311,6 +311,11 @@ class Operations:
             return await self._begin(operation, step)
         self._may_sign(operation)  # an own key is taken out again after a restart, should the fee have to grow
         outcome = await self._steps.follow(operation, step)
+        if outcome is Outcome.GAP:
+            return self._stay(operation, left_out(operation.sender, step))
+        if operation.status == "waiting":
+            operation.status, operation.error = "running", None
+            self._write(operation)
         if outcome is Outcome.FAILED:
             self._end(operation, "failed", reverted(step))
         if outcome is Outcome.OUT_OF_GAS:

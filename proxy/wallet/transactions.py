@@ -201,6 +201,11 @@ class Transactions:
                 mended = True
         return mended
 
+    async def gap(self, sender: str, nonce: int) -> int | None:
+        """Return the nonce below this one that no transaction uses, ours or in the node's pool; None where there is none."""
+        following = await self.count(sender, "pending")
+        return following if following < nonce and self._ledger.at(sender, following) is None else None
+
     async def is_known(self, transaction_hash: str) -> bool:
         """Tell whether the node has the transaction, pending or mined."""
         return await self._l1.call("eth_getTransactionByHash", transaction_hash) is not None

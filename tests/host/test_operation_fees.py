@@ -259,3 +259,22 @@ async def test_a_full_queue_of_questions_fails_nothing_that_is_on_its_way(bench:
     bench.owner.error = None
     bench.chain.mine()
     await bench.until("done")
+
+
+async def test_a_gap_that_another_wallet_left_is_said_and_waited_out(bench: Bench) -> None:
+    fields = {"type": 2, "chainId": 31337, "nonce": 0, "to": OTHER, "value": 1, "gas": 21000}
+    fees = {"maxFeePerGas": 10**11, "maxPriorityFeePerGas": 10**10}
+    foreign = bench.keyring.sign_transaction(OWNER, fields | fees)
+    lost = bench.chain.eth_sendRawTransaction("0x" + foreign.hex())
+    await bench.submit()
+    await bench.until("submitted")
+    assert [sent.nonce for sent in bench.chain.pool.values()] == [0, 1]
+    del bench.chain.pool[lost]
+    assert len(await more_hashes(bench, 1)) == 1
+    waiting = await bench.until("waiting")
+    assert f"a transaction of {OWNER} with a nonce below 1" in waiting["error"]["message"]
+    await bench.transactions.execute(await bench.transactions.prepare(OWNER, OTHER, 1))
+    bench.chain.mine(3)
+    done = await bench.until("done")
+    assert "error" not in done
+    assert [sent.nonce for sent in bench.chain.executed()] == [0, 1]
