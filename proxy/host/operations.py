@@ -33,7 +33,7 @@ from proxy.host.operation_endings import conclude, left_out, out_of_gas, reverte
 from proxy.host.operation_offers import Offer, Offers
 from proxy.host.operation_ports import L1, Accounts, Approvals, Audit, OwnKeys, Transactions
 from proxy.host.operation_questions import operation_digest, operation_question
-from proxy.host.operation_records import Operation, OperationRecords, Step
+from proxy.host.operation_records import ETH, Operation, OperationRecords, Step
 from proxy.host.operation_requests import fill, gateway_of, read_plan, read_step
 from proxy.host.operation_rights import OWN_KEY, Rights
 from proxy.host.operation_steps import BUSY, Outcome, Steps
@@ -151,6 +151,7 @@ class Operations:
             operation.key = (*plugin.path, OWN_KEY)
             operation.own = self._own.address(operation.key)
         offer = await self._make_offer(operation)
+        self._refuse_crowd(operation)
         if kind == "send":
             self._decide_by_policy(operation, offer)
         else:
@@ -173,10 +174,20 @@ class Operations:
             step = read_step(kind, gateway, params, locked=self._rights.locked)
             self._rights.refuse(plugin, kind)
             steps, undo = await self._offers.steps(gateway, step, plugin.owner)
-        open_ones = [one for one in self._records.of(plugin.id) if not one.over]
-        if sum((one.kind == "send") == (kind == "send") for one in open_ones) >= MAX_OPEN:
-            raise LimitExceeded("open_operations", f"{plugin.id} has {MAX_OPEN} operations that are not over")
         return steps, undo
+
+    def _refuse_crowd(self, operation: Operation) -> None:
+        """Raise `LimitExceeded` for too many at once, and for a second use of one allowance: one would undo the other's."""
+        plugin, main = operation.plugin, operation.steps[-1]
+        open_ones = self._records.open()
+        alike = [one for one in open_ones if one.plugin == plugin and (one.own is None) == (operation.own is None)]
+        if len(alike) >= MAX_OPEN:
+            raise LimitExceeded("open_operations", f"{plugin} has {MAX_OPEN} operations that are not over")
+        allowance = (operation.owner, main.asset, main.gateway and main.to)
+        for one in open_ones:
+            if operation.kind == "deposit" and main.asset != ETH and allowance in _allowances(one):
+                why = f"operation {one.id} is paying the same token into the same gateway; ask again when it is over"
+                raise LimitExceeded("token_deposits", why)
 
     def _supply(self, plugin: InstalledPlugin, params: dict[str, Any]) -> str:
         """Take the arguments of the first step that has none; the owner is asked when its turn comes."""
@@ -489,6 +500,15 @@ def _passes(error: RpcError) -> bool:
 def _is_poor(error: RpcError) -> bool:
     """Tell whether the sender could not pay."""
     return error.code == -32000 and isinstance(error.data, dict) and "needed" in error.data
+
+
+def _allowances(operation: Operation) -> set[tuple[str, str, str | None]]:
+    """Return the allowances an operation uses: whose, of which token, for which gateway."""
+    if operation.kind != "deposit":
+        return set()
+    return {
+        (operation.owner, step.asset, step.gateway and step.to) for step in operation.steps if not step.is_allowance
+    }
 
 
 def _is_half_done(operation: Operation) -> bool:

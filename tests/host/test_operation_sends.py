@@ -272,6 +272,18 @@ async def test_the_allowance_of_a_failed_deposit_is_taken_back(tokens: Bench) ->
     assert not locked_by_operations(tokens.operations.records_of(PLUGIN))
 
 
+async def test_one_allowance_serves_one_deposit_at_a_time(tokens: Bench) -> None:
+    tokens.owner.mood = "wait"
+    first = await tokens.submit(**DEPOSIT)
+    with pytest.raises(LimitExceeded, match=f"operation {first} is paying the same token"):
+        await tokens.submit(**DEPOSIT)
+    await tokens.submit()  # ETH needs none
+    tokens.owner.mood = "yes"
+    tokens.owner.approve()
+    await tokens.until("done", first)
+    await tokens.until("done", await tokens.submit(**DEPOSIT))
+
+
 async def test_an_allowance_is_taken_back_from_a_plugin_that_is_gone(tokens: Bench) -> None:
     tokens.chain.automine = False
     await tokens.submit(**DEPOSIT)
