@@ -153,8 +153,8 @@ async def test_a_plan_half_done_waits_for_funds_and_says_so(bench: Bench) -> Non
     await bench.until("waiting")
     balance, bench.chain.balances[OWNER] = bench.chain.balances[OWNER], 5
     bench.chain.mine(2)
-    while "error" not in (waiting := await bench.until("waiting")):
-        await bench.operations._waits.head()
+    await bench.settled(lambda: "error" in bench.operations.get(PLUGIN)[-1])
+    waiting = await bench.until("waiting")
     assert "insufficient funds" in waiting["error"]["message"]
     bench.chain.balances[OWNER] = balance
     bench.chain.mine()
