@@ -274,7 +274,7 @@ class Transactions:
         for signed in list(self._ledger.of(sender)):
             if await self._is_over(signed, latest, pending):
                 self._ledger.drop(signed)
-            else:
+            if self._ledger.at(sender, signed.nonce) is not None:  # also what the dropped one was to replace
                 held.add(signed.nonce)
         nonce = pending
         while nonce in held:

@@ -153,6 +153,19 @@ async def test_the_nonce_of_an_operation_is_nobodys_else(
     assert [sent.nonce for sent in chain.pool.values()] == [1]
 
 
+async def test_a_lost_replacement_does_not_give_the_operations_nonce_away(
+    transactions: Transactions, chain: FakeChain, keyring: Keyring, ledger: Ledger
+) -> None:
+    chain.automine = False
+    operation = await transactions.sign(await transactions.prepare(OWNER, OTHER, 1), holder="op")
+    await transactions.execute(await transactions.prepare(OWNER, OTHER, 2, nonce=0), operation)
+    chain.pool.clear()  # the node forgets the dapp's
+    restarted = Transactions(chain, keyring, ledger)
+    await restarted.execute(await restarted.prepare(OWNER, OTHER, 3))
+    assert [sent.nonce for sent in chain.pool.values()] == [1]
+    assert restarted.held(OWNER, 0) == operation
+
+
 async def test_a_nonce_of_the_past_is_refused(transactions: Transactions, chain: FakeChain) -> None:
     await transactions.execute(await transactions.prepare(OWNER, OTHER, 1))
     with pytest.raises(InvalidParams, match="nonce"):
