@@ -35,6 +35,7 @@ from proxy.app.layer1 import open_l1
 from proxy.app.options import RunOptions, StartRefused
 from proxy.app.services import Services
 from proxy.app.standing import Standing
+from proxy.config import LimitSettings
 from proxy.host.gateways import Gateways
 from proxy.methods.dispatcher import Dispatcher
 from proxy.server.connections import Connections
@@ -48,7 +49,8 @@ from proxy.wallet.sealing import WrongPassword
 
 Notice = Callable[[str], None]
 DESCRIPTORS = 65_536
-GRACE = 10.0  # seconds for what is in flight when the daemon is told to end
+SPARE = 2.0  # seconds beyond the longest call, for its answer to be sent
+SAID_AFTER = 1.0  # seconds of an end that its owner need not be told of
 DAPP_SOCKET, ADMIN_SOCKET = "l2proxy.ipc", "admin.ipc"
 
 
@@ -133,17 +135,26 @@ async def open_daemon(options: RunOptions, notice: Notice) -> AsyncIterator[tupl
         stack.push_async_callback(stores.close)
         doors = _doors(services, chain, options, stores)
         await _open(doors, options, stack)
-        stack.push_async_callback(_finish, services, doors)
+        services.own_ports = frozenset({doors.dapp.port})
+        stack.push_async_callback(_finish, services, doors, _grace(options.config.limits), notice)
         yield services, doors
 
 
-async def _finish(services: Services, doors: Doors) -> None:
+def _grace(limits: LimitSettings) -> float:
+    """Return the seconds for what is in flight when the daemon ends: as long as any call may take by its own limit."""
+    return max(limits.upstream_call, limits.plugin_call) + SPARE
+
+
+async def _finish(services: Services, doors: Doors, grace: float, notice: Notice) -> None:
     """Take nothing new at any door, and finish what is in flight at all of them within one time.
 
     What waits for the owner is told that the daemon stops: nobody will answer it any more.
     """
+    said = f"l2proxy: finishing what is in flight, {grace:g} s at most; a second signal ends at once"
+    telling = asyncio.get_running_loop().call_later(SAID_AFTER, notice, said)
     await services.authority.approvals.close()
-    await asyncio.gather(*(door.close(GRACE) for door in (doors.dapp, doors.ipc, doors.admin)))
+    await asyncio.gather(*(door.close(grace) for door in (doors.dapp, doors.ipc, doors.admin)))
+    telling.cancel()
 
 
 async def _opened(keystore: Keystore, options: RunOptions, notice: Notice) -> Secrets | None:

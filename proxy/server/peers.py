@@ -150,6 +150,18 @@ class PeerServer(web.Server):
         """Return the protocol of a new connection."""
         return self.taking_over(None)
 
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Finish what is in flight for at most `timeout` seconds in all; aiohttp alone would wait that long twice."""
+        over = None if timeout is None else asyncio.get_running_loop().call_later(timeout, self._abort_all)
+        await super().shutdown(timeout)
+        if over is not None:
+            over.cancel()
+
+    def _abort_all(self) -> None:
+        for peer in self.connections:
+            if peer.transport is not None:
+                peer.transport.abort()
+
     def taking_over(self, counted: Connection | None) -> Peer:
         """Return the protocol of a connection the fast lane has counted already."""
         return Peer(self, self._counted, counted, loop=asyncio.get_running_loop(), **self._peer_settings)

@@ -139,6 +139,10 @@ class SocketListener:
             await self._converse(reader, writer)
         except LimitExceeded as error:
             await _refuse(writer, error)
+        except asyncio.CancelledError:
+            if not self._closing.is_set():
+                raise
+            writer.transport.abort()  # `close` waited long enough; asyncio's streams would report it as an error
         finally:
             counted.close()
 

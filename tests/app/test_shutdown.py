@@ -17,6 +17,7 @@ import pytest
 from middleware.questions import Facts, Question
 from middleware.waist import Origin
 from proxy.app import daemon as daemon_module
+from proxy.config import Config, LimitSettings
 from tests.app.conftest import Start
 from tests.upstream.fake_node import FakeNode, result
 
@@ -95,16 +96,41 @@ async def _refused(port: int, release: asyncio.Event) -> bool:
             await asyncio.sleep(0.01)  # until the port is closed: another side's doing
 
 
-async def test_a_node_that_never_answers_holds_the_end_up_for_its_time_only(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+def limited(upstream_call: float, plugin_call: float) -> Config:
+    return Config(limits=LimitSettings(upstream_call=upstream_call, plugin_call=plugin_call))
+
+
+async def test_a_call_has_its_own_limit_also_while_the_daemon_ends(start: Start) -> None:
+    node = Slow()
+    async with start(node, limited(1.0, 0.1)) as (_, doors):
+        calls = [
+            asyncio.create_task(call)
+            for call in (over_http(doors.dapp.port), over_ws(doors.dapp.port), over_ipc(doors.ipc.path))
+        ]
+        await node.holds(3)
+    answers = await asyncio.gather(*calls)
+    assert [answer["error"]["code"] for answer in answers] == [4900] * 3, "told what became of it, not cut off"
+
+
+async def test_what_does_not_end_by_itself_holds_the_end_up_for_its_time_only(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(daemon_module, "GRACE", 0.2)
+    monkeypatch.setattr(daemon_module, "_grace", lambda _: 0.2)
     node = Slow()
     async with start(node) as (_, doors):
-        calls = [asyncio.create_task(over_http(doors.dapp.port)), asyncio.create_task(over_ipc(doors.ipc.path))]
-        await node.holds(2)
+        calls = [
+            asyncio.create_task(call)
+            for call in (over_http(doors.dapp.port), over_ws(doors.dapp.port), over_ipc(doors.ipc.path))
+        ]
+        await node.holds(3)
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(outcome, Exception) for outcome in outcomes), "cut off, and told so by the closed connection"
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_the_longest_limit_of_a_call_is_the_grace() -> None:
+    assert daemon_module._grace(limited(30, 60).limits) == 62
+    assert daemon_module._grace(limited(300, 60).limits) == 302
 
 
 async def test_a_question_to_the_owner_does_not_hold_it_up(start: Start) -> None:
