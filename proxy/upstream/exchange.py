@@ -1,22 +1,36 @@
-"""One request that has left for a node and whose answer is awaited; and the one clock that ends all who wait too long.
+"""One request that has left for a node and whose answer is due; and the one clock that ends all who wait too long.
 
-Made by the transports, awaited by `L1`. No task and no timer of its own for a request: all wait equally long, so the first that was
-sent is the first that is late, and one timer does for all.
+Made by the transports; the asker is called with the answer in the turn of the loop in which it was read, or waits for it in a task. No
+task and no timer of its own for a request: all wait equally long, so the first that was sent is the first that is late, and one timer
+does for all.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 from middleware.waist import LargeReply
 
 
+class Asker(Protocol):
+    """Who made a request: hears once how it ended, unless he has left."""
+
+    def settled(self, body: bytes | LargeReply) -> None:
+        """Take the node's answer with the caller's id."""
+
+    def failed(self, error: Exception) -> None:
+        """Learn that there will be none: a `NodeFailure`, or what the call fails with."""
+
+
 class Exchange:
-    """A request on its way. `answer`: the node's bytes with the caller's id, or a `NodeFailure`."""
+    """A request on its way, until it is `done`: settled, failed, or left by who asked. `asker` is set by whoever sent it."""
 
-    __slots__ = ("answer",)
+    __slots__ = ("asker", "done")
 
-    answer: asyncio.Future[bytes | LargeReply]
+    def __init__(self) -> None:
+        self.done = False
+        self.asker: Asker | None = None
 
     def expire(self) -> None:
         """Tell who waits that the time is over."""
@@ -24,19 +38,57 @@ class Exchange:
 
     def leave(self) -> None:
         """Learn that nobody waits any more."""
-        raise NotImplementedError
+        self.done = True
 
-    def settle(self, value: bytes | LargeReply) -> None:
+    def settle(self, body: bytes | LargeReply) -> None:
         """Hand over the answer, if anybody still waits for it."""
-        if not self.answer.done():
-            self.answer.set_result(value)
-        elif isinstance(value, LargeReply):
-            value.close()
+        if not self.done and self.asker is not None:
+            self.done = True
+            self.asker.settled(body)
+        elif isinstance(body, LargeReply):
+            body.close()
 
     def fail(self, error: Exception) -> None:
         """Tell who waits that there will be no answer."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
+        if not self.done and self.asker is not None:
+            self.done = True
+            self.asker.failed(error)
+
+    async def answer(self) -> bytes | LargeReply:
+        """Wait for the answer. Raise what the request failed with."""
+        future: asyncio.Future[bytes | LargeReply] = asyncio.get_running_loop().create_future()
+        self.asker = _Future(future)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                _give_back(future.result())
+            self.leave()
+            raise
+
+
+class _Future:
+    """An asker who waits in a task."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: asyncio.Future[bytes | LargeReply]) -> None:
+        self._future = future
+
+    def settled(self, body: bytes | LargeReply) -> None:
+        if self._future.done():  # cancelled, and not yet told so
+            _give_back(body)
+        else:
+            self._future.set_result(body)
+
+    def failed(self, error: Exception) -> None:
+        if not self._future.done():
+            self._future.set_exception(error)
+
+
+def _give_back(body: bytes | LargeReply) -> None:
+    if isinstance(body, LargeReply):
+        body.close()
 
 
 class Deadlines:

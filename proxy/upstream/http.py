@@ -92,12 +92,7 @@ class Http:
 
     async def _exchange(self, request: Request, *, fresh: bool) -> bytes | LargeReply:
         connection = await (self._new() if fresh else self._take())
-        course = connection.ask(_envelope(request))
-        try:
-            return await course.answer
-        except asyncio.CancelledError:
-            course.leave()
-            raise
+        return await connection.ask(_envelope(request)).answer()
 
     def _idle_one(self) -> Connection | None:
         while self._idle:
@@ -207,5 +202,5 @@ def _envelope(request: Request) -> bytes:
 
 async def _question(connection: Connection, method: str, params: list[Any]) -> bytes:
     frame = envelope.write(Request(method, msgspec.json.encode(params)), b"1")
-    body = await connection.ask(frame).answer
+    body = await connection.ask(frame).answer()
     return body.read().body if isinstance(body, LargeReply) else body

@@ -28,7 +28,7 @@ class Course(Exchange):
     __slots__ = ("connection",)
 
     def __init__(self, connection: Connection) -> None:
-        self.answer = connection.loop.create_future()
+        super().__init__()
         self.connection = connection
 
     def expire(self) -> None:
@@ -37,10 +37,10 @@ class Course(Exchange):
         self.connection.close()
 
     def leave(self) -> None:
-        """Give the connection up: nobody reads the answer."""
-        self.connection.close()
-        if self.answer.done() and not self.answer.cancelled() and self.answer.exception() is None:
-            self.settle(self.answer.result())
+        """Give the connection up, if the answer has yet to come over it: nobody reads it."""
+        if not self.done:
+            self.done = True
+            self.connection.close()
 
 
 class Connection(asyncio.Protocol):

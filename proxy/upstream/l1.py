@@ -149,13 +149,12 @@ class L1:
         started = time.monotonic()
         self._deadlines.add(exchange)
         try:
-            body = await exchange.answer
+            body = await exchange.answer()
         except NodeFailure as failure:
             self._deadlines.remove(exchange)
             node.failed(failure)
             body = await self._elsewhere(request, node, failure, started)
-        except asyncio.CancelledError:
-            exchange.leave()  # stays under its deadline: what it left at the node ends with it
+        except asyncio.CancelledError:  # it stays under its deadline: what it left at the node ends with it
             raise
         except BaseException:
             self._deadlines.remove(exchange)

@@ -48,7 +48,8 @@ class Pending(Exchange):
     __slots__ = ("deliver", "heard", "line", "method", "number", "raw_id")
 
     def __init__(self, line: Line, number: bytes, method: str, raw_id: bytes, deliver: Deliver | None) -> None:
-        self.answer = line.loop.create_future()
+        self.done = False
+        self.asker = None
         self.line = line
         self.number = number
         self.method = method
@@ -60,9 +61,6 @@ class Pending(Exchange):
         """Give the request up; its number stays owed, so that its answer meets nobody."""
         self.line.gave_up(self)
         self.fail(Late("it did not answer in time"))
-
-    def leave(self) -> None:
-        """Let the answer come and be dropped."""
 
 
 class Line:
@@ -112,7 +110,7 @@ class Line:
             await self.socket.room()
         pending = self.post(request, raw_id, deliver)
         try:
-            return await pending.answer
+            return await pending.answer()
         finally:
             if self.pending.pop(pending.number, None) is not None:
                 self._owe(pending.number)
@@ -157,7 +155,7 @@ class Line:
         if number is None:
             return first  # it may stand at the end
         pending = self.pending.get(number)
-        if pending is None or pending.answer.done():
+        if pending is None or pending.done:
             return None
         self._large = pending
         return envelope.put_back(first, pending.raw_id)
@@ -182,7 +180,7 @@ class Line:
         if pending is None:
             self._unnumbered(frame, number)
             return
-        if pending.answer.done():
+        if pending.done:
             return
         try:
             body = envelope.put_back(frame.body, pending.raw_id)
@@ -191,7 +189,7 @@ class Line:
             return
         if pending.deliver is not None:
             self._bind(body, pending.deliver)
-        pending.answer.set_result(body)
+        pending.settle(body)
 
     def _answered_at_length(self, reply: LargeReply) -> None:
         self.blocked = False

@@ -74,7 +74,7 @@ def test_a_probe_closes_it_but_the_next_failure_opens_it_at_once() -> None:
 
 class Waiting(Exchange):
     def __init__(self) -> None:
-        self.answer = asyncio.get_running_loop().create_future()
+        super().__init__()
         self.expired = asyncio.Event()
 
     def expire(self) -> None:
