@@ -171,7 +171,9 @@ class Steps:
         transactions = self._transactions_of(operation)
         signed = await transactions.held_by(operation.sender, _nonce(step), operation.id)
         if signed is None:
-            return Outcome.WAIT  # the owner let another transaction take the nonce: one of both will be final there
+            # The owner let another transaction take the nonce: one of both will be final there, if nothing lacks below.
+            gap = await transactions.gap(operation.sender, _nonce(step))
+            return Outcome.WAIT if gap is None else Outcome.GAP
         if signed.hash not in step.hashes:
             raise RuntimeError(f"operation {operation.id} has lost the transaction of nonce {step.nonce}")
         try:
