@@ -35,6 +35,7 @@ from proxy.methods import (
     status,
     subscriptions,
 )
+from proxy.storage.counter import counters_folder
 from proxy.storage.reserve import Reserve
 from proxy.upstream.l1 import L1
 from proxy.wallet import paths
@@ -60,6 +61,7 @@ class Services:
         self.ground, self.l1, self.table = ground, l1, table
         self.authority, self.keyring = ground.authority, ground.keyring
         self._chain: Chain | None = None
+        self.own_ports: frozenset[int] = frozenset()  # where the doors listen, once they are open
         self.transactions = Transactions(l1, self.keyring, Ledger(chain.space("transactions")))
         own, reserve = OwnKeys(self.keyring), Reserve(ground.directory.path / "reserve")
         self.operations = Operations(
@@ -92,6 +94,9 @@ class Services:
             check_gateway=gateways.check,
             notice=notice,
             limits=ground.config.limits,
+            counters=counters_folder(),
+            phrase_imported=lambda: self.keyring.keystore.phrase_imported,
+            own_ports=lambda: self.own_ports,
         )
         self.plugins = Plugins(ground.catalog, ports, unsandboxed=allow_unsandboxed)
         self.plugins.on_late_answer(self._record_late)

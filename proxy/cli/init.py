@@ -43,7 +43,9 @@ def init(session: Session, mnemonic_file: str | None, mnemonic_out: str | None, 
     secret = password(password_file, confirm=True)
     _make_folder(session.data)
     with _kept(mnemonic_out, phrase):
-        made: dict[str, Any] = session.call("admin_init", {"phrase": phrase, "password": secret})
+        made: dict[str, Any] = session.call(
+            "admin_init", {"phrase": phrase, "password": secret, "imported": mnemonic_file is not None}
+        )
     if mnemonic_file is None and mnemonic_out is None:
         made["mnemonic"] = phrase
     if mnemonic_out is not None:

@@ -84,6 +84,10 @@ class Calls:
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[str, Call] = {}
 
+    def __len__(self) -> int:
+        """Return how many run or wait."""
+        return len(self._running) + len(self._waiting)
+
     def find(self, call_id: object) -> Call | None:
         """Return the running call a host call names; None for what is no running call of this plugin."""
         return self._running.get(call_id) if isinstance(call_id, str) else None

@@ -7,23 +7,23 @@ plugin except the ports; whatever one does, it does to the parts of its own.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import aiohttp
-import msgspec
-
-from middleware.errors import PluginUnavailable
+from middleware.errors import PluginUnavailable, RpcError
 from proxy.host import lifecycle, process
 from proxy.host.background import Background
 from proxy.host.calls import Calls
 from proxy.host.channel import AnsweredError, ChannelEnded
 from proxy.host.deliveries import Deliveries
+from proxy.host.figures import Figures, figures_of
+from proxy.host.freshness import Freshness
 from proxy.host.installed import InstalledPlugin
 from proxy.host.lifecycle import Life, NotAsInstalled, Status
+from proxy.host.operation_news import OperationNews
 from proxy.host.package import is_as_stored
 from proxy.host.plugin_log import PluginLog
 from proxy.host.ports import Ports
@@ -32,6 +32,7 @@ from proxy.host.registry import CHANGED
 from proxy.host.sandbox.report import NONE, Sandbox
 from proxy.host.services.digests import Digests
 from proxy.host.services.hub import Hub
+from proxy.host.services.hub_addresses import HubSessions
 from proxy.host.services.keys import Keys
 from proxy.host.services.layer1 import Layer1
 from proxy.host.services.money import Money
@@ -39,9 +40,11 @@ from proxy.host.services.publishing import Publishing
 from proxy.host.services.raw_transactions import RawTransactions
 from proxy.host.services.schedule import Schedule
 from proxy.host.services.store import Store
+from proxy.host.services.store_sealing import Plain, Sealing
 from proxy.host.services.watches import Watches
 from proxy.host.state import States
-from proxy.storage import Database
+from proxy.host.store_opening import OpenedStore
+from proxy.storage.counter import Counter
 
 log = logging.getLogger("l2proxy.host")
 
@@ -49,22 +52,23 @@ TELL_SECONDS = 10.0
 
 
 class Hosted:
-    """A plugin that is being hosted. `store`: the folder of its LevelDB."""
+    """A plugin that is being hosted. `store`: its open database; `eager`: it is started without being needed."""
 
     def __init__(
         self,
         plugin: InstalledPlugin,
         ports: Ports,
         states: States,
-        store: Path,
+        store: OpenedStore,
         output: PluginLog,
-        session: aiohttp.ClientSession,
+        sessions: HubSessions,
         *,
         unlocked: asyncio.Event,
         other_gateways: Callable[[], frozenset[str]],
         is_anothers: Callable[[str], bool],
-        on_quarantine: Callable[[str, str], None],
+        on_quarantine: Callable[[str, str, bool], None],
         unsandboxed: bool = False,
+        eager: bool = False,
         clock: Callable[[], float] = time.time,
         back_off: tuple[float, ...] = lifecycle.BACK_OFF,
     ) -> None:
@@ -73,12 +77,12 @@ class Hosted:
         self.sandbox: Sandbox | None = None  # of the process that runs or ran last
         self._unsandboxed = unsandboxed
         self._ports = ports
-        self._database = Database(store)
+        self._repaired = store.repaired
+        self.invokes = self.errors = 0  # since the daemon began
         self._output = output
         self._clock = clock
         self._background = Background()
-        self._told = 0
-        self._on_quarantine = on_quarantine
+        self._on_quarantine = on_quarantine  # with whether its watch goes on
         self._talking: asyncio.Task[Any] | None = None
         limits = ports.limits
         self.calls = Calls(
@@ -87,6 +91,12 @@ class Hosted:
             waiting=limits.invokes_waiting,
             seconds=limits.plugin_call,
         )
+        database = store.database
+        self.store = Store(database, plugin.manifest.permissions.store_bytes)
+        counter = None if ports.counters is None else Counter(ports.counters, self.store.book.id)
+        self.freshness = Freshness(plugin, counter, database.space("meta"), ports.l1, ports.operations, ports.deposits)
+        self.store.committed = self.freshness.committed
+        self.needs_keys = "keys" in plugin.grants or self.store.book.sealed
         self.life = Life(
             plugin.id,
             self._spawn,
@@ -94,20 +104,21 @@ class Hosted:
             self._notified,
             self._introduction,
             output,
-            may_start=unlocked if "keys" in plugin.grants else _already(),
+            may_start=unlocked if self.needs_keys else _already(),
             on_up=self._up,
             on_down=self._down,
             on_quarantine=self._quarantined,
+            has_locked=self._has_locked,
+            eager=eager or bool(plugin.gateways) or ("hub" in plugin.grants and plugin.hub_url is not None),
             clock=clock,
             back_off=back_off,
         )
-        self.deliveries = Deliveries(plugin.id, self.life.channel, self.life.kill, output.host)
-        self._queue = self._database.space("operations")
-        self._queued = asyncio.Event()
-        self.store = Store(self._database, plugin.manifest.permissions.store_bytes)
+        watch_channel = functools.partial(self.life.channel, watch=True)
+        self.deliveries = Deliveries(plugin.id, watch_channel, self.life.kill, output.host, aside=self._loud)
+        self.operations = OperationNews(database.space("operations"), self.deliveries)
         self.keys = Keys(
             plugin,
-            self._database.space("accounts"),
+            database.space("accounts"),
             ports.signer,
             ports.paths,
             ports.crypto,
@@ -116,8 +127,9 @@ class Hosted:
             is_ready=lambda: self.ready,
             other_gateways=other_gateways,
         )
-        self.watches = Watches(plugin.id, self._database.space("watches"), ports.l1, self.deliveries, self._background)
-        self.schedule = Schedule(self._database.space("schedule"), self.deliveries, self._head, clock)
+        self.watches = Watches(plugin.id, database.space("watches"), ports.l1, self.deliveries, self._background)
+        self.schedule = Schedule(database.space("schedule"), self.deliveries, self._head, clock)
+        session = sessions.of(private=plugin.hub_named)
         self.hub = Hub(plugin.id, plugin.hub_url if "hub" in plugin.grants else None, session, self.deliveries)
         raw = RawTransactions(plugin, ports.signer, ports.crypto, ports.audit, ports.l1.chain_id, is_anothers)
         services = (
@@ -142,7 +154,7 @@ class Hosted:
             self.life.disable(self.plugin.why_disabled)
             return
         self._background.start(self.life.run(), f"plugin {name}")
-        self._background.start(self._pump_operations(), f"operations of {name}")
+        self._background.start(self.operations.run(), f"operations of {name}")
         self._background.start(self.schedule.run(), f"schedule of {name}")
         self._talking = self._background.start(self.hub.run(), f"hub of {name}")
         self.watches.resume()
@@ -151,7 +163,13 @@ class Hosted:
         """Stop the plugin politely, then everything else, and close its store."""
         await self.life.stop()
         await self._background.close()
+        await self.freshness.note_nonces(self.keys)
         await self.store.close()
+        self.freshness.close()
+
+    def figures(self) -> Figures:
+        """Return what it has done and takes."""
+        return figures_of(self.life, self.calls, self.deliveries, self.store, self.invokes, self.errors)
 
     def poke(self) -> None:
         """The head has changed."""
@@ -159,12 +177,10 @@ class Hosted:
         self.schedule.poke()
 
     def operation_changed(self, operation: dict[str, Any]) -> None:
-        """Keep what an operation has become until the plugin has answered it."""
-        last = next((key for key, _ in self._queue.scan(limit=1, reverse=True)), None)
-        number = max(self._told, 0 if last is None else int.from_bytes(last, "big")) + 1
-        self._told = number
-        self._queue.write({number.to_bytes(8, "big"): msgspec.json.encode(operation)})
-        self._queued.set()
+        """Tell the plugin what an operation has become."""
+        self.operations.add(operation)
+        if operation.get("status") == "done":
+            self._background.start(self.freshness.note_nonces(self.keys), f"nonces of {self.plugin.id}")
 
     def tell(self, method: str) -> None:
         """Say `lock` or `unlock` to a running plugin; one that is not running learns it at its start."""
@@ -183,6 +199,7 @@ class Hosted:
         if not await asyncio.to_thread(is_as_stored, self.plugin.folder, self.plugin.digest):
             raise NotAsInstalled(CHANGED)
         wanted = manifest.permissions
+        await self._look_at_store()
         spawned = await process.spawn(
             self.plugin.folder,
             manifest.entry,
@@ -196,6 +213,35 @@ class Hosted:
             self._output.host(f"the plugin {warning}")
             self._ports.notice(f"l2proxy: WARNING: plugin {self.plugin.id} {warning}")
         return spawned
+
+    async def _look_at_store(self) -> None:
+        """Open the store's values and find out whether it is the newest there was; once, before the first start."""
+        if self.freshness.restored is not None:
+            return
+        sealing = Plain()
+        if self.needs_keys and self.plugin.path:
+            sealing = Sealing(self._ports.signer.plugin_store_secret(self.plugin.path))
+        whole = await self.store.open(sealing)
+        imported = self._ports.phrase_imported()
+        await self.freshness.look(self.store, self.keys, whole=whole, repaired=self._repaired, imported=imported)
+        if self.freshness.why:
+            self._output.host(f"the store may not be the newest: {self.freshness.why}")
+        if self._repaired or not whole:
+            self._loud(f"{self.freshness.why}; the plugin is told, and signs nothing before it has resynchronised")
+
+    def _loud(self, text: str) -> None:
+        self._ports.notice(f"l2proxy: plugin {self.plugin.id}: {text}")
+
+    async def _has_locked(self) -> bool:
+        """Tell whether it has a watch to keep; where that is not known, it has."""
+        if not self.plugin.gateways:
+            return False
+        try:
+            async with asyncio.timeout(TELL_SECONDS):
+                rows = await self._ports.deposits.of(self.plugin)
+        except (TimeoutError, RpcError):
+            return True
+        return any(int(str(row[part]), 0) for row in rows for part in ("locked", "pending") if part in row)
 
     async def _answer(self, method: str, params: dict[str, Any]) -> Any:
         return await self.provider.request(method, params)
@@ -216,7 +262,7 @@ class Hosted:
             "owner": plugin.owner,
             "gateways": gateways,
             "accounts": self.keys.known(),
-            "restored": False,
+            "restored": self.freshness.restored,
         }
 
     def _up(self, answer: dict[str, Any]) -> None:
@@ -232,31 +278,20 @@ class Hosted:
     def _quarantined(self, why: str) -> None:
         if self._talking is not None:
             self._talking.cancel()  # nobody is left to listen to the hub
-        self._on_quarantine(self.plugin.id, why)
+        self._on_quarantine(self.plugin.id, why, self.life.watches_only)
 
     def _down(self) -> None:
         self.ready = False
 
     async def _ready(self, _: Nothing, __: Asker) -> dict[str, Any]:
         """The plugin has resynchronised: own-key signing begins (hardening.md 24)."""
+        await self.freshness.prove(self.store, self.keys)
         self.ready = True
         return {}
 
     def _head(self) -> int:
         head = self._ports.l1.blocks.head
         return 0 if head is None else head.number
-
-    async def _pump_operations(self) -> None:
-        while True:
-            self._queued.clear()
-            for key, value in list(self._queue.scan(limit=100)):
-                try:
-                    await self.deliveries.deliver("operation", "operation", msgspec.json.decode(value))
-                except PluginUnavailable:
-                    return
-                self._queue.write(delete=[key])
-                self._queued.set()
-            await self._queued.wait()
 
 
 def _already() -> asyncio.Event:

@@ -54,7 +54,8 @@ class InstalledPlugin:
     """One plugin. `owner` is the main account it acts for, `path` its key subtree (empty: none), `folder` its code.
 
     `gateways` are those of the present chain; `grants` a subset of `manifest.requested()`; `enabled` is False while it is
-    quarantined or its files differ from the digest, and `why_disabled` says which.
+    quarantined or its files differ from the digest, and `why_disabled` says which. `hub_named`: the owner wrote the hub's
+    address, which may then be a private one.
     """
 
     id: str
@@ -70,6 +71,7 @@ class InstalledPlugin:
     folder: Path
     enabled: bool
     why_disabled: str = ""
+    hub_named: bool = False
 
     def action(self, name: str) -> ActionSpec | None:
         """Return what is declared of an action, None when there is none of this name."""

@@ -1,8 +1,9 @@
 """The life of one plugin's process: stopped → starting → running → stopping; crash, back-off, quarantine (plugin.md).
 
 Between the process and everybody who wants to ask the plugin something: they await `channel()` and get the live one. A
-crash fails what was in flight and starts the process again, later each time; five in ten minutes quarantine the plugin.
-It must never take another plugin down, and never start one whose keys no unlock has opened yet.
+crash fails what was in flight and starts the process again, later each time; five in ten minutes quarantine the plugin. Where it has
+funds locked on L1 it is quarantined in part: it serves no site and no hub, and is still told of blocks and logs (hardening.md 23).
+A plugin nobody needs yet is not started. It must never take another plugin down, and never start one whose keys no unlock has opened.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ START_DEADLINE = 30.0  # seconds for `start` to be answered
 STOP_DEADLINE = 3.0  # seconds for `stop` to be answered
 CRASHES, WITHIN = 5, 600.0
 BACK_OFF = (0.2, 1.0, 3.0, 8.0)  # seconds before the next start, by the crashes of the last ten minutes
+ON_WATCH = (15.0, 30.0, 60.0)  # the same for one that is quarantined in part
 MAX_PRINTED = 64 * 1024  # bytes of one line on standard error
 
 
@@ -48,11 +50,16 @@ class Status(enum.Enum):
     DISABLED = "disabled"
 
 
+async def _nothing_locked() -> bool:
+    return False
+
+
 class Life:
     """One plugin's process, again and again until `stop`.
 
     `introduce` returns the params of `start`; `on_up(answer)` and `on_down()` are called when the plugin begins and ceases
-    to answer; `on_quarantine(why)` once, when no further start follows.
+    to answer; `on_quarantine(why)` once, when no further start follows, or none but for its watch: `has_locked` tells whether it
+    has a watch to keep. `eager`: it is started without being needed.
     """
 
     def __init__(
@@ -68,8 +75,11 @@ class Life:
         on_up: Callable[[dict[str, Any]], None],
         on_down: Callable[[], None],
         on_quarantine: Callable[[str], None],
+        has_locked: Callable[[], Awaitable[bool]] = _nothing_locked,
+        eager: bool = True,
         clock: Callable[[], float] = time.time,
         back_off: tuple[float, ...] = BACK_OFF,
+        on_watch: tuple[float, ...] = ON_WATCH,
     ) -> None:
         self.plugin_id = plugin_id
         self.status = Status.STOPPED
@@ -81,22 +91,42 @@ class Life:
         self._output = output
         self._may_start = may_start
         self._on_up, self._on_down, self._on_quarantine = on_up, on_down, on_quarantine
+        self._has_locked = has_locked
         self._clock = clock
-        self._back_off = back_off
+        self._back_off, self._on_watch = back_off, on_watch
+        self.starts = 0  # processes since the daemon began
+        self.watches_only = False  # quarantined, but for its watch
+        self._watch_crashes = 0
         self._crashes: deque[float] = deque(maxlen=CRASHES)
         self._channel: Channel | None = None
         self._process: PluginProcess | None = None
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
+        self._needed = asyncio.Event()
+        if eager:
+            self._needed.set()
 
     @property
     def pid(self) -> int | None:
         """The process, while there is one."""
         return None if self._process is None else self._process.pid
 
-    async def channel(self) -> Channel:
-        """Return the channel of the running plugin, once it runs. Raises PluginUnavailable when it will not."""
+    @property
+    def process(self) -> PluginProcess | None:
+        """The process, while there is one."""
+        return self._process
+
+    async def channel(self, *, watch: bool = False) -> Channel:
+        """Return the channel of the running plugin, once it runs; starts it. Raises PluginUnavailable when it will not.
+
+        `watch`: for what belongs to its watch, which goes on in quarantine while it has funds locked.
+        """
+        self._needed.set()
         while True:
+            if self.watches_only and not watch:
+                raise PluginUnavailable(
+                    self.plugin_id, f"is quarantined; `l2proxy plugin info {self.plugin_id}` says why"
+                )
             if self._channel is not None and self._channel.ended is None:
                 return self._channel
             if self.status in (Status.QUARANTINED, Status.DISABLED, Status.STOPPING):
@@ -110,6 +140,9 @@ class Life:
             if not self._may_start.is_set():
                 self._become(Status.LOCKED, "waits for `l2proxy unlock`")
                 await _either(self._may_start, self._stop)
+                continue
+            if not self._needed.is_set():
+                await _either(self._needed, self._stop)
                 continue
             try:
                 why = await self._live()
@@ -153,12 +186,21 @@ class Life:
         self._output.host(f"the plugin {why}")
         self._crashes.append(self._clock())
         recent = [at for at in self._crashes if self._crashes[-1] - at < WITHIN]
-        if len(recent) >= CRASHES:
-            self._become(Status.QUARANTINED, f"{CRASHES} crashes in ten minutes, the last: {why}")
-            self._on_quarantine(self.why)
-            return False
+        pauses = self._back_off
+        if not self.watches_only and len(recent) >= CRASHES:
+            reason = f"{CRASHES} crashes in ten minutes, the last: {why}"
+            self.watches_only = await self._has_locked()
+            if not self.watches_only:
+                self._become(Status.QUARANTINED, reason)
+                self._on_quarantine(self.why)
+                return False
+            why = f"{reason}; it has funds locked on L1, so its watch goes on"
+            self._on_quarantine(why)
+        if self.watches_only:
+            self._watch_crashes += 1
+            pauses, recent = self._on_watch, recent[:1] * self._watch_crashes
         self._become(Status.CRASHED, why)
-        pause = self._back_off[min(len(recent), len(self._back_off)) - 1]
+        pause = pauses[min(len(recent), len(pauses)) - 1]
         try:
             async with asyncio.timeout(pause):
                 await self._stop.wait()
@@ -168,7 +210,8 @@ class Life:
 
     async def _live(self) -> str:
         """Run one process from start to end; return why it ended."""
-        self._become(Status.STARTING)
+        self._become(Status.STARTING, self.why if self.watches_only else "")
+        self.starts += 1
         try:
             self._process = process = await self._spawn()
         except OSError as error:
@@ -228,7 +271,7 @@ class Life:
         if not isinstance(answer, dict):
             return "answered start with something that is no object"
         self._channel = channel
-        self._become(Status.RUNNING)
+        self._become(Status.RUNNING, self.why if self.watches_only else "")
         self._on_up(answer)
         return None
 

@@ -7,29 +7,27 @@ module never decides who may, only rechecks what may have changed while a call w
 from __future__ import annotations
 
 import asyncio
-import functools
+import dataclasses
 import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-import aiohttp
-
-from middleware.errors import InvalidParams, PluginFailed, PluginTimeout, PluginUnavailable, Unauthorized
-from middleware.invocation import Invocation
+from middleware.errors import PluginUnavailable, Unauthorized
 from middleware.waist import Context, Origin
 from proxy.host import lifecycle
 from proxy.host.abi_values import check_fields
+from proxy.host.asking import Asking
 from proxy.host.background import Background
 from proxy.host.catalog import Catalog
-from proxy.host.channel import AnsweredError, ChannelEnded
-from proxy.host.failures import failed
 from proxy.host.hosting import Hosted
 from proxy.host.installed import ActionSpec, InstalledPlugin
 from proxy.host.installer import InstallRefused
-from proxy.host.late_answers import LateAnswers, Record
+from proxy.host.late_answers import Record
 from proxy.host.ports import Ports
 from proxy.host.sandbox.undumpable import make_undumpable
-from proxy.host.state import Published, resolve, view
+from proxy.host.services.hub_addresses import HubSessions
+from proxy.host.store_opening import open_store
+from proxy.storage import StorageError
 
 STATE_SECONDS = 30.0
 
@@ -58,18 +56,21 @@ class Plugins:
         self._back_off = back_off
         self._hosted: dict[str, Hosted] = {}
         self._background = Background()
-        self._late = LateAnswers(self._background)
-        self._session: aiohttp.ClientSession | None = None
+        self._asking = Asking(ports, catalog.states, self._background, clock)
+        self._sessions: HubSessions | None = None
+        self._unreadable: dict[str, InstalledPlugin] = {}  # whose store cannot be opened
         self._unlocked = asyncio.Event()
         self._changing = asyncio.Lock()
-        self._early: list[tuple[str, dict[str, Any]]] = []  # operations that went on before the plugins were hosted
+        self._early: (
+            list[tuple[str, dict[str, Any]]] | None
+        ) = []  # operations that went on before the plugins were hosted
         ports.operations.on_change(self._operation_changed)
 
     async def start(self) -> None:
         """Host every installed plugin; their processes start in the background."""
         make_undumpable()
         ports = self._ports
-        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+        self._sessions = HubSessions(ports.own_ports)
         if not ports.signer.locked:
             self._on_unlock()
         ports.signer.on_unlock(self._on_unlock)
@@ -83,8 +84,8 @@ class Plugins:
             if {plugin.id, f"{plugin.id}@{plugin.digest}"} & set(self._allowed_unsandboxed)
         }
         for plugin in plugins:
-            self._host(plugin)
-        early, self._early = self._early, []
+            await self._host(plugin)
+        early, self._early = self._early or [], None
         for plugin_id, operation in early:
             self._operation_changed(plugin_id, operation)
 
@@ -94,17 +95,18 @@ class Plugins:
         async with self._changing:
             await asyncio.gather(*(hosted.close() for hosted in self._hosted.values()))
             self._hosted.clear()
-        if self._session is not None:
-            await self._session.close()
+        if self._sessions is not None:
+            await self._sessions.close()
 
     def get(self, plugin_id: str) -> InstalledPlugin | None:
         """Return an installed plugin."""
         hosted = self._hosted.get(plugin_id)
-        return None if hosted is None else hosted.plugin
+        return self._unreadable.get(plugin_id) if hosted is None else hosted.plugin
 
     def all(self) -> list[InstalledPlugin]:
         """Return every installed plugin by id."""
-        return [self._hosted[plugin_id].plugin for plugin_id in sorted(self._hosted)]
+        known = {**self._unreadable, **{plugin_id: hosted.plugin for plugin_id, hosted in self._hosted.items()}}
+        return [known[plugin_id] for plugin_id in sorted(known)]
 
     def action_spec(self, plugin: str, action: str) -> ActionSpec | None:
         """Return what is declared of an action; None when there is none."""
@@ -117,10 +119,12 @@ class Plugins:
         return check_fields(spec.params, raw, "params")
 
     def status(self, plugin_id: str) -> dict[str, Any]:
-        """Return `{status, sandbox, layers?, missingLayers?, why?, pid?, hub?}` of an installed plugin.
+        """Return `{status, sandbox, layers?, missingLayers?, why?, pid?, hub?, …figures}` of an installed plugin.
 
         `sandbox`: "full", "reduced", "none", or null before its process has reported.
         """
+        if (unreadable := self._unreadable.get(plugin_id)) is not None:
+            return {"status": lifecycle.Status.DISABLED.value, "sandbox": None, "why": unreadable.why_disabled}
         hosted = self._hosted[plugin_id]
         shown: dict[str, Any] = {"status": hosted.life.status.value, "sandbox": None}
         if hosted.sandbox is not None:
@@ -129,6 +133,7 @@ class Plugins:
             shown["why"] = hosted.life.why
         if hosted.life.pid is not None:
             shown["pid"] = hosted.life.pid
+        shown.update(hosted.figures().shown())
         if (unguarded := self._ports.operations.unguarded.get(plugin_id)) is not None:
             shown["unguarded"] = f"UNGUARDED: {unguarded}"
         if hosted.plugin.hub_url is not None:
@@ -144,38 +149,18 @@ class Plugins:
         was asked), LimitExceeded, and 4100 when the origin may no longer while it waited.
         """
         hosted = self._running(plugin_id)
-        spec = self._spec(plugin_id, action)
-        async with hosted.calls.enter(origin, lambda: self._still_may(origin, plugin_id, action)) as call:
-            channel = await self._channel(hosted)
-            asked = {
-                "call": call.id,
-                "action": action,
-                "params": params,
-                "origin": str(origin),
-                "deadline": int(self._clock() + self._ports.limits.plugin_call),
-            }
-            if key is not None:
-                asked["idempotencyKey"] = key
-            invocation = Invocation(plugin_id, action, params, key)
-            concluded = functools.partial(_concluded, plugin_id, spec)
-            return await self._late.ask(channel, asked, call.time, origin, invocation, concluded)
+        return await self._asking.invoke(hosted, self._spec(plugin_id, action), params, origin, key)
 
     def on_late_answer(self, record: Record) -> None:
         """Hand over what comes of an invoke under an idempotency key after its caller stopped waiting (hardening.md 15)."""
-        self._late.record = record
+        self._asking.late.record = record
 
     async def get_state(self, plugin_id: str, path: str | None, fresh: bool, origin: Origin) -> dict[str, Any]:
         """Return `{plugin, revision, block, state}` as this origin sees it; `path` is a JSON Pointer.
 
         With `fresh`, or before anything was published, the plugin is asked and its answer published to this origin.
         """
-        hosted = self._running(plugin_id)
-        resolve({}, path)
-        published = self.states.get(plugin_id)
-        if fresh or published is None or not published.known_to(origin):
-            published = await self._asked_state(hosted, origin)
-        state = resolve(view(published, origin), path)
-        return {"plugin": plugin_id, "revision": hex(published.revision), "block": hex(published.block), "state": state}
+        return await self._asking.get_state(self._running(plugin_id), path, fresh, origin)
 
     def on_state_change(self, callback: Callable[[str, int, Origin | None], None]) -> None:
         """Call back with (plugin id, revision, origin or None for everybody) after each publication."""
@@ -189,9 +174,10 @@ class Plugins:
                 await present.close()
                 if present.plugin.path:
                     self._ports.signer.close_plugin(present.plugin.path)
+            self._unreadable.pop(plugin_id, None)
             plugin = self.catalog.get(plugin_id)
             if plugin is not None:
-                self._host(plugin)
+                await self._host(plugin, eager=True)
 
     async def remove(self, plugin_id: str, *, delete_store: bool, release: bool) -> dict[str, Any]:
         """Stop and forget a plugin. Its store is deleted only if nothing of the owner's is known to be locked by it."""
@@ -202,8 +188,11 @@ class Plugins:
             present = self._hosted.pop(plugin_id, None)
             if present is not None:
                 await present.close()
+                if delete_store:
+                    present.freshness.forget()
                 if present.plugin.path:
                     self._ports.signer.close_plugin(present.plugin.path)
+            self._unreadable.pop(plugin_id, None)
             return self.catalog.remove(plugin_id, delete_store=delete_store, release=release)
 
     async def _check_nothing_locked(self, plugin_id: str) -> None:
@@ -216,28 +205,36 @@ class Plugins:
 
     # -- inside
 
-    def _host(self, plugin: InstalledPlugin) -> None:
-        if self._session is None:
+    async def _host(self, plugin: InstalledPlugin, *, eager: bool = False) -> None:
+        if self._sessions is None:
             raise RuntimeError("the plugin host is not started")
+        store, notice = self.catalog.store_folder(plugin.id), self._ports.notice
+        try:
+            opened = await asyncio.to_thread(open_store, plugin.id, store, notice)
+        except StorageError as error:
+            self._unreadable[plugin.id] = dataclasses.replace(plugin, enabled=False, why_disabled=str(error))
+            notice(f"l2proxy: plugin {plugin.id} does not run: {error}")
+            return
         hosted = Hosted(
             plugin,
             self._ports,
             self.states,
-            self.catalog.store_folder(plugin.id),
+            opened,
             self.catalog.log(plugin.id),
-            self._session,
+            self._sessions,
             unlocked=self._unlocked,
             other_gateways=lambda: self._gateways_beside(plugin.id),
             is_anothers=lambda address: self._is_anothers(plugin.id, address),
             on_quarantine=self._quarantined,
             unsandboxed=(plugin.id, plugin.digest) in self._unsandboxed,
+            eager=eager,
             clock=self._clock,
             back_off=self._back_off,
         )
         self._hosted[plugin.id] = hosted
         if plugin.why_disabled:
             self._ports.notice(f"l2proxy: plugin {plugin.id} does not run: {plugin.why_disabled}")
-        self._open_keys(plugin)
+        self._open_keys(hosted)
         hosted.start()
 
     def _spec(self, plugin_id: str, action: str) -> ActionSpec:
@@ -255,39 +252,6 @@ class Plugins:
             raise PluginUnavailable(plugin_id, "is not running")
         return hosted
 
-    async def _channel(self, hosted: Hosted) -> Any:
-        seconds = self._ports.limits.plugin_call
-        try:
-            async with asyncio.timeout(seconds):
-                return await hosted.life.channel()
-        except TimeoutError:
-            why = f"is {hosted.life.status.value}"
-            raise PluginUnavailable(hosted.plugin.id, f"{why} and did not begin to answer in {seconds:g} s") from None
-
-    async def _asked_state(self, hosted: Hosted, origin: Origin) -> Published:
-        plugin_id = hosted.plugin.id
-        channel = await self._channel(hosted)
-        try:
-            async with asyncio.timeout(STATE_SECONDS):
-                state = await channel.request("getLayer2State", {"origin": str(origin)})
-        except TimeoutError:
-            raise PluginTimeout(plugin_id, STATE_SECONDS) from None
-        except AnsweredError as error:
-            raise failed(plugin_id, error) from None
-        except ChannelEnded as error:
-            raise PluginUnavailable(plugin_id, f"crashed while it was asked: it {error}") from None
-        head = self._ports.l1.blocks.head
-        try:
-            return self.states.answered(plugin_id, origin, 0 if head is None else head.number, state)
-        except InvalidParams as error:
-            raise PluginFailed(plugin_id, -32603, f"its getLayer2State answered no state: {error.message}") from None
-
-    def _still_may(self, origin: Origin, plugin_id: str, action: str) -> None:
-        if self._ports.signer.locked:
-            raise Unauthorized("the wallet is locked", "l2proxy unlock")
-        if not self._ports.permissions.may_invoke(origin, plugin_id, action):
-            raise Unauthorized(f"{origin} may no longer invoke this action")
-
     def _gateways_beside(self, plugin_id: str) -> frozenset[str]:
         return frozenset(
             gateway.address
@@ -300,8 +264,9 @@ class Plugins:
         """Tell whether an address is one that another plugin has been told is its own."""
         return any(hosted.keys.owns(address) for other, hosted in self._hosted.items() if other != plugin_id)
 
-    def _quarantined(self, plugin_id: str, why: str) -> None:
-        self.catalog.quarantine(plugin_id, why)
+    def _quarantined(self, plugin_id: str, why: str, watches: bool) -> None:
+        if not watches:  # else the next start of the daemon must not leave its money unwatched
+            self.catalog.quarantine(plugin_id, why)
         self._ports.notice(
             f"l2proxy: plugin {plugin_id} is quarantined: {why}; `l2proxy plugin logs {plugin_id}` says more,"
             f" `l2proxy plugin add` of the same source lets it run again"
@@ -311,16 +276,16 @@ class Plugins:
         hosted = self._hosted.get(plugin_id)
         if hosted is not None:
             hosted.operation_changed(operation)
-        elif self._session is None:
+        elif self._early is not None:
             self._early.append((plugin_id, operation))
 
-    def _open_keys(self, plugin: InstalledPlugin) -> None:
-        if plugin.path and "keys" in plugin.grants and not self._ports.signer.locked:
-            self._ports.signer.open_plugin(plugin.path)
+    def _open_keys(self, hosted: Hosted) -> None:
+        if hosted.plugin.path and hosted.needs_keys and not self._ports.signer.locked:
+            self._ports.signer.open_plugin(hosted.plugin.path)
 
     def _on_unlock(self) -> None:
         for hosted in self._hosted.values():
-            self._open_keys(hosted.plugin)
+            self._open_keys(hosted)
             hosted.tell("unlock")
         self._unlocked.set()
 
@@ -337,23 +302,3 @@ class Plugins:
         async for _ in self._ports.l1.blocks.events():
             for hosted in self._hosted.values():
                 hosted.poke()
-
-
-def _concluded(plugin_id: str, spec: ActionSpec, answer: asyncio.Future[Any]) -> dict[str, Any] | None:
-    """Return the declared results of an invoke that was asked; raise what its caller hears."""
-    try:
-        return _result(plugin_id, spec, answer.result())
-    except AnsweredError as error:
-        raise failed(plugin_id, error) from None
-    except ChannelEnded as error:
-        raise PluginUnavailable(plugin_id, f"crashed while it was asked: it {error}", "unknown") from None
-
-
-def _result(plugin_id: str, spec: ActionSpec, answer: Any) -> dict[str, Any] | None:
-    """Return the answer in canonical form, or -32010 when it is not what the manifest declares."""
-    if not spec.returns:
-        return None
-    try:
-        return check_fields(spec.returns, answer if isinstance(answer, dict) else "nothing of it", "result")
-    except InvalidParams as error:
-        raise PluginFailed(plugin_id, -32603, f"its answer is not what it declares: {error.message}") from None

@@ -6,8 +6,9 @@ money on L1 in the operations.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path as FilePath
 from typing import Any, Protocol
 
 from middleware.questions import Decision, Question
@@ -51,6 +52,9 @@ class Signer(Protocol):
 
     def plugin_private_key(self, path: Path) -> str:
         """Return the private key as 0x data."""
+
+    def plugin_store_secret(self, path: Path) -> bytes:
+        """Return the 32 bytes a plugin's store is sealed under."""
 
     def sign_plugin_message(self, path: Path, data: bytes) -> str:
         """Return an EIP-191 signature."""
@@ -260,7 +264,11 @@ Dispatch = Callable[[Request, Context], Awaitable[Answer]]
 
 @dataclass(frozen=True)
 class Ports:
-    """Everything the running host is handed. `layer1_allowed`: the method table's word on passed methods."""
+    """Everything the running host is handed. `layer1_allowed`: the method table's word on passed methods.
+
+    `counters`: the folder of the stores' second counters (None: there is none); `phrase_imported`: the owner brought the phrase
+    along; `own_ports`: where the proxy itself listens, which no hub may be.
+    """
 
     signer: Signer
     crypto: Crypto
@@ -276,3 +284,6 @@ class Ports:
     check_gateway: CheckGateway | None = None
     notice: Callable[[str], None] = field(default=lambda _: None)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    counters: FilePath | None = None
+    phrase_imported: Callable[[], bool] = field(default=lambda: False)
+    own_ports: Callable[[], Collection[int]] = field(default=tuple)

@@ -114,6 +114,7 @@ class Registry:
             folder=folder,
             enabled=not why,
             why_disabled=why,
+            hub_named=record.hub_url is not None,
         )
 
 

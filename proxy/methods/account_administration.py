@@ -48,9 +48,10 @@ class AccountAdministration:
         self._one = asyncio.Lock()  # opening takes 256 MiB; and no two changes of the file at a time
 
     async def init(self, params: Any, _context: Context) -> dict[str, Any]:
-        """Seal `{phrase, password}` into a new keystore; answer account 0."""
+        """Seal `{phrase, password, imported?}` into a new keystore; answer account 0. `imported`: it was not made just now."""
         phrase, password = _text(params, "phrase"), _text(params, "password")
-        return _shown(await self._slowly(lambda: self._keystore.create(phrase, password)))
+        imported = isinstance(params, dict) and params.get("imported") is True
+        return _shown(await self._slowly(lambda: self._keystore.create(phrase, password, imported=imported)))
 
     async def list(self, _params: Any, _context: Context) -> list[dict[str, Any]]:
         """Answer the accounts: `{address, index, balance}`; balance a 0x quantity of wei, null without a node."""

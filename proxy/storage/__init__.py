@@ -1,5 +1,5 @@
 """The one place that knows LevelDB."""
 
-from proxy.storage.leveldb import Batch, Database, Space, StorageError
+from proxy.storage.leveldb import Batch, Damaged, Database, Space, StorageError
 
-__all__ = ["Batch", "Database", "Space", "StorageError"]
+__all__ = ["Batch", "Damaged", "Database", "Space", "StorageError"]

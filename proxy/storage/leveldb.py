@@ -24,18 +24,26 @@ class StorageError(Exception):
     """The database cannot be opened, read or written; the message names it and says what to do."""
 
 
-class Database:
-    """One LevelDB directory, open in this process alone."""
+class Damaged(StorageError):
+    """What is on disk is no whole database; `repair` may make one of it."""
 
-    def __init__(self, path: Path) -> None:
+
+class Database:
+    """One LevelDB directory, open in this process alone.
+
+    `strict`: damage LevelDB would silently leave out (a log whose middle cannot be read) is `Damaged` as well.
+    """
+
+    def __init__(self, path: Path, *, strict: bool = False) -> None:
         self.path = path
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = plyvel.DB(str(path), create_if_missing=True)
+            self._db = plyvel.DB(str(path), create_if_missing=not _begun(path), paranoid_checks=strict)
             self._writing = threading.Lock()
             self._failed: dict[bytes, bytes | None] = {}
         except (plyvel.Error, OSError) as error:
-            raise StorageError(f"the database {path} cannot be opened: {_said(error)}") from error
+            kind = Damaged if _is_damage(error) else StorageError
+            raise kind(f"the database {path} cannot be opened: {_said(error)}") from error
 
     def space(self, name: str) -> Space:
         """Return the part of the database named `name`; names hold no NUL."""
@@ -194,6 +202,16 @@ class Space:
             if limit is not None and count >= limit:
                 return
             yield key[cut:], value
+
+
+def _begun(path: Path) -> bool:
+    """Tell whether there are tables or logs: without CURRENT they would be taken for nothing and begun anew."""
+    return any(file.suffix in (".ldb", ".log") and file.stat().st_size for file in path.iterdir())
+
+
+def _is_damage(error: Exception) -> bool:
+    text = str(error)
+    return "Corruption" in text or "Invalid argument" in text or "does not exist" in text
 
 
 def _said(error: Exception) -> str:

@@ -8,6 +8,7 @@ keystore, and never into a log or an error.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -131,6 +132,11 @@ class Keyring:
     def plugin_private_key(self, path: Path) -> str:
         """Return the 32-byte private key as 0x data; only for a plugin that was granted `keys.export`."""
         return "0x" + self._plugin_node(path).private_key.hex()
+
+    def plugin_store_secret(self, path: Path) -> bytes:
+        """Return the 32 bytes a plugin's store is sealed under: of its path, and of no use for anything else."""
+        key = self._plugin_node(path).private_key
+        return hashlib.blake2b(b"store", key=key, digest_size=32, person=b"l2proxy plugin").digest()
 
     def sign_plugin_message(self, path: Path, data: bytes) -> str:
         """Return the EIP-191 signature of a plugin's own key."""

@@ -74,10 +74,15 @@ class Keystore:
             self._accounts = _accounts(self._read())
         return self._accounts
 
-    def create(self, phrase: str, password: str) -> Account:
+    @property
+    def phrase_imported(self) -> bool:
+        """Tell whether the owner brought the phrase along: its keys may have been used elsewhere (hardening.md 24)."""
+        return self.exists and self._read().get("imported") is True
+
+    def create(self, phrase: str, password: str, *, imported: bool = False) -> Account:
         """Seal `phrase` into a new file and return main account 0. Raise `KeystoreError` if a keystore exists already.
 
-        Raise `PhraseError` when the phrase is no BIP-39 phrase. Takes about a second.
+        `imported`: the phrase was not made just now. Raise `PhraseError` when the phrase is no BIP-39 phrase. Takes about a second.
         """
         if self.exists:
             raise KeystoreError(f"there is a keystore at {self.path} already; it is left as it is")
@@ -88,7 +93,7 @@ class Keystore:
         derivation = Derivation.fresh(self._scrypt_n)
         key = derivation.key(password)
         sealed = {PHRASE: seal(key, PHRASE, phrase.encode("utf-8"))}
-        self._write(derivation, key, sealed, (account,))
+        self._write(derivation, key, sealed, (account,), imported=imported)
         return account
 
     def open(self, password: str) -> Secrets:
@@ -157,9 +162,18 @@ class Keystore:
     def _rewrite(
         self, document: dict[str, Any], key: bytes, sealed: dict[str, Any], accounts: tuple[Account, ...]
     ) -> None:
-        self._write(Derivation.from_json(document["kdf"]), key, sealed, accounts)
+        imported = document.get("imported") is True
+        self._write(Derivation.from_json(document["kdf"]), key, sealed, accounts, imported=imported)
 
-    def _write(self, derivation: Derivation, key: bytes, sealed: dict[str, Any], accounts: tuple[Account, ...]) -> None:
+    def _write(
+        self,
+        derivation: Derivation,
+        key: bytes,
+        sealed: dict[str, Any],
+        accounts: tuple[Account, ...],
+        *,
+        imported: bool,
+    ) -> None:
         document = {
             "format": FORMAT,
             "version": VERSION,
@@ -167,6 +181,8 @@ class Keystore:
             "kdf": derivation.to_json(),
             "sealed": sealed,
         }
+        if imported:
+            document["imported"] = True
         data = json.dumps(document, indent=1).encode() + b"\n"
         self._unseal(self._parse(data), key)  # what cannot be opened again never replaces what can
         write_atomic(self.path, data)

@@ -245,6 +245,7 @@ class Home:
     money_inside: set[str] = field(default_factory=set)
     back_off: tuple[float, ...] = (0.01,)
     clock: Callable[[], float] | None = None
+    imported: bool = False
     plugins: Plugins = field(init=False)
     _databases: list[Database] = field(default_factory=list)
 
@@ -294,6 +295,8 @@ class Home:
             layer1_allowed=allowed,
             notice=self.notices.append,
             limits=LimitSettings(**self.limits),
+            counters=self.folder.parent / "counters",
+            phrase_imported=lambda: self.imported,
         )
         timing: dict[str, Any] = {} if self.clock is None else {"clock": self.clock}
         self.plugins = Plugins(catalog, ports, back_off=self.back_off, **timing)

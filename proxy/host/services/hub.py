@@ -8,6 +8,7 @@ and the socket is not read faster than the plugin answers.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from proxy.host.provider import Asker, HostMethod, Params
 log = logging.getLogger("l2proxy.host")
 
 MAX_MESSAGE = 512 * 1024  # bytes, both ways
+MAX_ESCAPED = 1024 * 1024 - 4096  # bytes of a text message as JSON
 CONNECT, REQUEST, SEND = 15.0, 30.0, 30.0  # seconds
 BACK_OFF = (0.2, 0.5, 1.0, 3.0, 10.0, 30.0)  # seconds until the next attempt
 STEADY = 30.0  # seconds after which a connection counts as good
@@ -162,6 +164,9 @@ class Hub:
         while True:
             message = await socket.receive()
             if message.type == aiohttp.WSMsgType.TEXT:
+                if not _fits(message.data):
+                    await socket.close(code=aiohttp.WSCloseCode.MESSAGE_TOO_BIG)
+                    return f"a message longer than {MAX_MESSAGE} bytes as a plugin would read it"
                 await self._tell({"event": "message", "text": message.data})
             elif message.type == aiohttp.WSMsgType.BINARY:
                 await self._tell({"event": "message", **to_base64(message.data)})
@@ -170,6 +175,11 @@ class Hub:
 
     async def _tell(self, params: dict[str, Any]) -> None:
         await self._deliveries.deliver("hub", "hub", params)
+
+
+def _fits(text: str) -> bool:
+    """Tell whether a text fits a line of the channel: what JSON must escape takes up to six times its room (hardening.md 23)."""
+    return len(text) * 6 <= MAX_ESCAPED or len(json.dumps(text, ensure_ascii=False).encode()) <= MAX_ESCAPED
 
 
 def join(hub: str, path: str) -> URL:

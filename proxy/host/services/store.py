@@ -1,29 +1,31 @@
 """`persist` and `load`: the plugin's own ordered store (plugin.md, "Host services").
 
-One LevelDB directory per plugin; it is read and written beside the loop, in the order of the requests: a disk that takes
-its time holds up this plugin alone. No name a plugin can send reaches outside its own space of it. Every `persist` is one
-atomic batch, on disk when it is answered, within the quota that was granted.
+One LevelDB directory per plugin; it is read and written beside the loop, in the order of the requests (`store_turns`). No name a plugin
+can send reaches outside its own space of it. Every `persist` is atomic, on disk when it is answered, within the quota that was granted;
+those that wait together share one sync. Values are sealed (`store_sealing`), the whole is accounted for (`store_book`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from middleware.errors import InvalidParams, LimitExceeded
-from proxy.host.aside import Aside
 from proxy.host.blobs import Base64, Blob, text_or_base64, to_base64, to_bytes
 from proxy.host.provider import Asker, HostMethod, Params
+from proxy.host.services.store_book import BOOK, OLD, Book, Tally, counted, has_old_values, new_book, read_book
+from proxy.host.services.store_sealing import SEALED, Plain
+from proxy.host.services.store_turns import Turns, Writes
 from proxy.storage import Batch, Database
 
 MAX_KEY = 1024  # bytes
 MAX_VALUE = 512 * 1024
 MAX_ANSWER = 768 * 1024  # characters of one answer, so that it fits a line
-_BYTES = b"bytes"
+PART = 4 * 1024 * 1024  # bytes of one batch while an older store is being sealed
 _TEXT, _BINARY = b"t", b"b"  # how a value was written is how it is read
 
 
@@ -46,14 +48,21 @@ class Load(Params, frozen=True, kw_only=True):
 
 
 class Store:
-    """The store of one plugin. `quota`: bytes of all keys and values."""
+    """The store of one plugin. `quota`: bytes of all keys and values; `committed` is told the counter after each commit."""
 
     def __init__(self, database: Database, quota: int) -> None:
         self._database = database
         self._data = database.space("data")
         self._meta = database.space("meta")
         self._quota = quota
-        self._aside = Aside()
+        self.committed: Callable[[int], object] = lambda _: None
+        self._sealing = Plain()
+        self._has_old = has_old_values(self._meta)
+        found = read_book(self._meta)
+        self.book = found or new_book()
+        if found is None:
+            self._meta.write({BOOK: self.book.to_bytes()})
+        self.turns = Turns(self._commit, "store")
 
     def methods(self) -> Mapping[str, HostMethod]:
         """Return the rows of the host's table."""
@@ -62,36 +71,30 @@ class Store:
     @property
     def used(self) -> int:
         """Bytes of all keys and values."""
-        return int(self._meta.get(_BYTES) or b"0")
+        return self.book.size
+
+    async def open(self, sealing: Plain) -> bool:
+        """Take the key of the values, seal what an older version left plain; return whether all is there that must be."""
+        return await self.turns.read(lambda: self._open(sealing))
+
+    async def proved(self, least: int) -> None:
+        """Count on from `least` at the least: the plugin has made sure that it knows everything newer."""
+        await self.turns.read(lambda: self._count_from(least))
 
     async def persist(self, params: Persist, _: Asker) -> dict[str, Any]:
-        """Write and delete in one synced batch. Raises LimitExceeded over the quota; then nothing is written."""
+        """Write and delete, synced. Raises LimitExceeded over the quota; then nothing is written."""
         writes: dict[bytes, bytes | None] = {_key(key, "delete"): None for key in params.delete}
         pairs = params.put.items() if isinstance(params.put, dict) else params.put
         for key, value in pairs:
             writes[_key(key, "put")] = _value(value)
-        await self._aside.run(lambda: self._write(writes))
+        if writes:
+            await self.turns.write(writes)
         return {}
 
     async def close(self) -> None:
         """Let what is being written come to its end, then close the database."""
-        await self._aside.close()
+        await self.turns.close()
         self._database.close()
-
-    def _write(self, writes: dict[bytes, bytes | None]) -> None:
-        batch, used = Batch(), self.used
-        for name, data in writes.items():
-            before = self._data.get(name)
-            used -= 0 if before is None else len(name) + len(before) - 1
-            if data is None:
-                batch.delete(self._data, name)
-            else:
-                used += len(name) + len(data) - 1
-                batch.put(self._data, name, data)
-        if used > self._quota:
-            raise LimitExceeded("store_bytes", f"the store is limited to {self._quota} bytes; this would make {used}")
-        batch.put(self._meta, _BYTES, str(used).encode())
-        self._database.commit(batch)
 
     async def load(self, params: Load, _: Asker) -> dict[str, Any]:
         """Return `{items: [[key, value | null], …]}`: of `keys` in the order asked, or a range in key order."""
@@ -100,16 +103,88 @@ class Store:
             if any(part is not None for part in ranged) or params.reverse:
                 raise InvalidParams("params", "either keys or a range", "both")
             keys = params.keys
-            return {"items": await self._aside.run(lambda: list(_bounded(self._named(keys))))}
+            return {"items": await self.turns.read(lambda: list(_bounded(self._named(keys))))}
         if all(part is None for part in ranged) and not params.reverse:
             raise InvalidParams("params", "keys, or prefix, start, end, limit or reverse", "none of them")
-        return {"items": await self._aside.run(lambda: list(_bounded(self._range(params))))}
+        return {"items": await self.turns.read(lambda: list(_bounded(self._range(params))))}
+
+    # -- in the store's thread
+
+    def _open(self, sealing: Plain) -> bool:
+        self._sealing, book = sealing, self.book
+        if self._has_old or (type(sealing) is not Plain and not book.sealed):
+            if not self._has_old and counted(book, self._data.scan(), b"") != book:
+                return False
+            self._meta.write({OLD: b""})
+            self._seal_all()
+            return True
+        return counted(book, self._data.scan(), sealing.digest_key) == book
+
+    def _seal_all(self) -> None:
+        """Seal what is plain, part by part; a start that was cut off goes on with the rest."""
+        batch, size = Batch(), 0
+        for name, stored in self._data.scan():
+            if stored[:1] == SEALED:
+                continue
+            batch.put(self._data, name, self._sealing.seal(name, stored))
+            size += len(stored)
+            if size > PART:
+                self._database.commit(batch)
+                batch, size = Batch(), 0
+        self._database.commit(batch)
+        sealed = type(self._sealing) is not Plain
+        book = counted(self.book, self._data.scan(), self._sealing.digest_key)
+        self.book = msgspec.structs.replace(book, sealed=sealed, counter=book.counter or (1 if book.entries else 0))
+        self._meta.write({BOOK: self.book.to_bytes()}, delete=[OLD])
+        self._has_old = False
+
+    def _count_from(self, least: int) -> None:
+        book = counted(self.book, self._data.scan(), self._sealing.digest_key)
+        book = msgspec.structs.replace(book, counter=max(book.counter, least) + 1)
+        self._meta.write({BOOK: book.to_bytes()})
+        self.book = book
+        self.committed(book.counter)
+
+    def _commit(self, group: list[Writes]) -> list[Exception | None]:
+        """Write those of the group that stay within the quota, in their order and as one batch."""
+        batch, now = Batch(), dict[bytes, bytes | None]()
+        tally = Tally(self.book, self._sealing.digest_key)
+        results: list[Exception | None] = []
+        for writes in group:
+            before = {name: now[name] if name in now else self._data.get(name) for name in writes}
+            after = {name: None if data is None else self._sealing.seal(name, data) for name, data in writes.items()}
+            for name, stored in after.items():
+                tally.replace(name, before[name], stored)
+            if tally.size > self._quota and any(stored is not None for stored in after.values()):
+                text = f"the store is limited to {self._quota} bytes; this would make {tally.size}"
+                results.append(LimitExceeded("store_bytes", text))
+                for name, stored in after.items():
+                    tally.replace(name, stored, before[name])
+                continue
+            now.update(after)
+            results.append(None)
+        if now:
+            self._write(batch, now, tally)
+        return results
+
+    def _write(self, batch: Batch, now: dict[bytes, bytes | None], tally: Tally) -> None:
+        for name, stored in now.items():
+            if stored is None:
+                batch.delete(self._data, name)
+            else:
+                batch.put(self._data, name, stored)
+        book: Book = tally.book(self.book, counter=self.book.counter + 1)
+        batch.put(self._meta, BOOK, book.to_bytes())
+        self._database.commit(batch)
+        self.book = book
+        self.committed(book.counter)
 
     def _named(self, keys: list[Blob]) -> Iterator[list[Any]]:
         for key in keys:
-            found = self._data.get(_key(key, "keys"))
+            name = _key(key, "keys")
+            found = self._data.get(name)
             wire = {"base64": key.base64} if isinstance(key, Base64) else key
-            yield [wire, None if found is None else _shown(found)]
+            yield [wire, None if found is None else _shown(self._sealing.unseal(name, found))]
 
     def _range(self, params: Load) -> Iterator[list[Any]]:
         bounds = (params.prefix, params.start, params.end)
@@ -122,7 +197,7 @@ class Store:
             reverse=params.reverse,
         )
         for key, value in found:
-            yield [to_base64(key) if binary else text_or_base64(key), _shown(value)]
+            yield [to_base64(key) if binary else text_or_base64(key), _shown(self._sealing.unseal(key, value))]
 
 
 def _key(key: Blob, where: str) -> bytes:

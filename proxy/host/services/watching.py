@@ -187,14 +187,21 @@ class Watch:
     async def _tell_logs(self, logs: list[dict[str, Any]], *, removed: bool) -> None:
         for part in _lines(logs):
             rows = [{**row, "removed": removed} for row in part]
-            await self._tell("logs", {"watch": self.name, "logs": rows, "removed": removed}, lane=f"logs {self.name}")
+            if not await self._tell_rows(rows, removed=removed) and len(rows) > 1:
+                for row in rows:  # one of them may be what the plugin cannot take; the others it gets
+                    await self._tell_rows([row], removed=removed)
 
-    async def _tell(self, method: str, params: dict[str, Any], lane: str = "blocks") -> None:
+    async def _tell_rows(self, rows: list[dict[str, Any]], *, removed: bool) -> bool:
+        lane = f"logs {self.name}"
+        return await self._tell("logs", {"watch": self.name, "logs": rows, "removed": removed}, lane)
+
+    async def _tell(self, method: str, params: dict[str, Any], lane: str = "blocks") -> bool:
+        """Return False where it was set aside."""
         if self.ended:
             raise asyncio.CancelledError
         self.telling = True
         try:
-            await self._deliveries.deliver(lane, method, params)
+            return await self._deliveries.deliver(lane, method, params)
         finally:
             self.telling = False
 

@@ -1,0 +1,126 @@
+"""What a running plugin is asked for sites: an action, and its state as one origin sees it.
+
+Between `plugins`, which knows all of them, and the channel of one. Permission was decided before; what may have changed while a call
+waited is checked again when its turn comes (hardening.md 18).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from middleware.errors import InvalidParams, PluginFailed, PluginTimeout, PluginUnavailable, RpcError, Unauthorized
+from middleware.invocation import Invocation
+from middleware.waist import Origin
+from proxy.host.abi_values import check_fields
+from proxy.host.background import Background
+from proxy.host.channel import AnsweredError, Channel, ChannelEnded
+from proxy.host.failures import failed
+from proxy.host.hosting import Hosted
+from proxy.host.installed import ActionSpec
+from proxy.host.late_answers import LateAnswers
+from proxy.host.ports import Ports
+from proxy.host.state import Published, States, resolve, view
+
+STATE_SECONDS = 30.0
+
+
+class Asking:
+    """Asks hosted plugins. `clock` is wall time, for deadlines."""
+
+    def __init__(self, ports: Ports, states: States, background: Background, clock: Callable[[], float]) -> None:
+        self._ports, self._states, self._clock = ports, states, clock
+        self.late = LateAnswers(background)
+
+    async def invoke(
+        self, hosted: Hosted, spec: ActionSpec, params: dict[str, Any], origin: Origin, key: str | None
+    ) -> dict[str, Any] | None:
+        """Return the declared results of an action by name; raises as `Plugins.invoke`."""
+        plugin_id, action = spec.plugin, spec.name
+        hosted.invokes += 1
+        try:
+            async with hosted.calls.enter(origin, lambda: self._still_may(origin, plugin_id, action)) as call:
+                channel = await self._channel(hosted)
+                asked = {
+                    "call": call.id,
+                    "action": action,
+                    "params": params,
+                    "origin": str(origin),
+                    "deadline": int(self._clock() + self._ports.limits.plugin_call),
+                }
+                if key is not None:
+                    asked["idempotencyKey"] = key
+                invocation = Invocation(plugin_id, action, params, key)
+                concluded = functools.partial(_concluded, plugin_id, spec)
+                return await self.late.ask(channel, asked, call.time, origin, invocation, concluded)
+        except RpcError:
+            hosted.errors += 1
+            raise
+
+    async def get_state(self, hosted: Hosted, path: str | None, fresh: bool, origin: Origin) -> dict[str, Any]:
+        """Return `{plugin, revision, block, state}` as this origin sees it; `path` is a JSON Pointer.
+
+        With `fresh`, or before anything was published, the plugin is asked and its answer published to this origin.
+        """
+        plugin_id = hosted.plugin.id
+        resolve({}, path)
+        published = self._states.get(plugin_id)
+        if fresh or published is None or not published.known_to(origin):
+            published = await self._asked_state(hosted, origin)
+        state = resolve(view(published, origin), path)
+        return {"plugin": plugin_id, "revision": hex(published.revision), "block": hex(published.block), "state": state}
+
+    async def _channel(self, hosted: Hosted) -> Channel:
+        seconds = self._ports.limits.plugin_call
+        try:
+            async with asyncio.timeout(seconds):
+                return await hosted.life.channel()
+        except TimeoutError:
+            why = f"is {hosted.life.status.value}"
+            raise PluginUnavailable(hosted.plugin.id, f"{why} and did not begin to answer in {seconds:g} s") from None
+
+    async def _asked_state(self, hosted: Hosted, origin: Origin) -> Published:
+        plugin_id = hosted.plugin.id
+        channel = await self._channel(hosted)
+        try:
+            async with asyncio.timeout(STATE_SECONDS):
+                state = await channel.request("getLayer2State", {"origin": str(origin)})
+        except TimeoutError:
+            raise PluginTimeout(plugin_id, STATE_SECONDS) from None
+        except AnsweredError as error:
+            raise failed(plugin_id, error) from None
+        except ChannelEnded as error:
+            raise PluginUnavailable(plugin_id, f"crashed while it was asked: it {error}") from None
+        head = self._ports.l1.blocks.head
+        try:
+            return self._states.answered(plugin_id, origin, 0 if head is None else head.number, state)
+        except InvalidParams as error:
+            raise PluginFailed(plugin_id, -32603, f"its getLayer2State answered no state: {error.message}") from None
+
+    def _still_may(self, origin: Origin, plugin_id: str, action: str) -> None:
+        if self._ports.signer.locked:
+            raise Unauthorized("the wallet is locked", "l2proxy unlock")
+        if not self._ports.permissions.may_invoke(origin, plugin_id, action):
+            raise Unauthorized(f"{origin} may no longer invoke this action")
+
+
+def _concluded(plugin_id: str, spec: ActionSpec, answer: asyncio.Future[Any]) -> dict[str, Any] | None:
+    """Return the declared results of an invoke that was asked; raise what its caller hears."""
+    try:
+        return _result(plugin_id, spec, answer.result())
+    except AnsweredError as error:
+        raise failed(plugin_id, error) from None
+    except ChannelEnded as error:
+        raise PluginUnavailable(plugin_id, f"crashed while it was asked: it {error}", "unknown") from None
+
+
+def _result(plugin_id: str, spec: ActionSpec, answer: Any) -> dict[str, Any] | None:
+    """Return the answer in canonical form, or -32010 when it is not what the manifest declares."""
+    if not spec.returns:
+        return None
+    try:
+        return check_fields(spec.returns, answer if isinstance(answer, dict) else "nothing of it", "result")
+    except InvalidParams as error:
+        raise PluginFailed(plugin_id, -32603, f"its answer is not what it declares: {error.message}") from None
