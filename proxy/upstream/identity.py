@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from middleware.errors import Disconnected, RpcError, shorten
-from middleware.waist import NodeReply
+from middleware.waist import LargeReply, NodeReply
 from proxy.storage.files import write_atomic
 from proxy.upstream.addresses import Address
 from proxy.upstream.failures import Unreachable
@@ -82,7 +82,8 @@ def write_pin(path: Path, identity: ChainIdentity) -> None:
 
 async def _result(ask: Ask, method: str, params: list[Any]) -> Any:
     try:
-        return NodeReply(await ask(method, params)).result()
+        answer = await ask(method, params)
+        return answer.result() if isinstance(answer, LargeReply) else NodeReply(answer).result()
     except Disconnected as error:
         raise Unreachable(f"it does not say which chain it serves: {method} was not answered with JSON-RPC") from error
     except RpcError as error:
