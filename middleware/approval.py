@@ -25,7 +25,7 @@ class Approvals(Protocol):
     async def ask(self, question: Question) -> Decision:
         """Return a yes; raise 4001 and what else keeps it from one."""
 
-    def by_policy(self, question: Question, why: str) -> Decision:
+    async def by_policy(self, question: Question, why: str) -> Decision:
         """Record that nobody needs to be asked; a reject rule raises 4001."""
 
 
@@ -55,9 +55,9 @@ class ApprovalLink:
             raise Unauthorized(f"{context.origin} may not invoke this action")
         question = self._question(spec, invocation, context)
         if spec.approval == "never":
-            self._approvals.by_policy(question, "approval = never")
+            await self._approvals.by_policy(question, "approval = never")
         elif spec.approval == "policy" and self._covered(invocation.call):
-            self._approvals.by_policy(question, "budget")
+            await self._approvals.by_policy(question, "budget")
         else:
             await self._approvals.ask(question)
         return await next(request, context)

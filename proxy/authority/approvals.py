@@ -82,11 +82,17 @@ class Approvals:
         """
         return self._enqueue(question, None).id
 
-    def by_policy(self, question: Question, why: str) -> Decision:
-        """Record that `question` needs nobody's answer (`why`: "budget", "approval = never"). A reject rule still refuses."""
+    async def by_policy(self, question: Question, why: str) -> Decision:
+        """Record that `question` needs nobody's answer (`why`: "budget", "approval = never"). A reject rule still refuses.
+
+        What was taken from the asker while the record was written is refused after it.
+        """
         self._refuse_by_rule(question)
         decision = Decision("policy", why, self._clock())
-        self._record("allow", question, decision.source, decision.id)
+        await self._audit.appended(self._event("allow", question, decision.source, decision.id))
+        self.decisions["allow", decision.source] += 1
+        if question.still_allowed is not None:
+            question.still_allowed()
         return decision
 
     def _by_rule(self, question: Question) -> Decision | None:
@@ -215,6 +221,10 @@ class Approvals:
         self._queue.settle(opened, Refused("the owner did not answer in time"))
 
     def _record(self, decision: str, question: Question, source: str, by: str, chosen: Any = None) -> None:
+        self._audit.append(self._event(decision, question, source, by, chosen))
+        self.decisions[decision, source] += 1
+
+    def _event(self, decision: str, question: Question, source: str, by: str, chosen: Any = None) -> dict[str, Any]:
         event: dict[str, Any] = {"event": "decision", "decision": decision, "source": source, "id": by}
         event |= {"origin": str(question.origin), "kind": question.kind, "summary": question.summary}
         event |= {"digest": question.digest, "method": question.facts.method}
@@ -224,5 +234,4 @@ class Approvals:
             event["warnings"] = list(question.warnings)
         if chosen is not None:
             event["chosen"] = chosen
-        self._audit.append(event)
-        self.decisions[decision, source] += 1
+        return event

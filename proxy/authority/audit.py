@@ -7,10 +7,12 @@ An edited or missing entry breaks the chain; a chain rewritten as a whole no lon
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +51,9 @@ class AuditLog:
 
     def __init__(self, space: Space, clock: Callable[[], float] = time.time) -> None:
         self._space, self._clock = space, clock
+        self._writing = threading.Lock()
+        self._waiting: list[tuple[Mapping[str, Any], asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
         self._head = Head(0, GENESIS)
         for key, value in space.scan(_ENTRY, limit=1, reverse=True):
             self._head = Head(int.from_bytes(key[1:], "big"), hashlib.sha256(value).hexdigest())
@@ -60,11 +65,46 @@ class AuditLog:
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Write `event` (JSON types; `event["event"]` says what happened); on disk when this returns, else it raises."""
-        n = self._head.n + 1
-        entry = {"n": n, "time": int(self._clock()), "previous": self._head.hash, **event}
-        value = json.dumps(entry, separators=(",", ":"), ensure_ascii=True).encode()
-        self._space.write({_key(n): value})
-        self._head = Head(n, hashlib.sha256(value).hexdigest())
+        self._write([event])
+
+    async def appended(self, event: Mapping[str, Any]) -> None:
+        """As `append`, without holding up the loop: what is decided while the disk is busy shares the next sync."""
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((event, written))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.get_running_loop().create_task(self._write_waiting(), name="the audit log")
+        await written
+
+    async def _write_waiting(self) -> None:
+        while self._waiting:
+            taken, self._waiting = self._waiting, []
+            error: BaseException | None = None
+            try:
+                await asyncio.to_thread(self._write, [event for event, _ in taken])
+            except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - it is the answer to each of them
+                error = failure
+            for _, written in taken:
+                if written.done():
+                    continue  # who asked has gone; it was decided all the same
+                if error is None:
+                    written.set_result(None)
+                else:
+                    written.set_exception(error)
+            if isinstance(error, asyncio.CancelledError):
+                raise error
+
+    def _write(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Write entries together, each chained to the one before; from any thread."""
+        with self._writing:
+            head, values = self._head, dict[bytes, bytes]()
+            for event in events:
+                n = head.n + 1
+                entry = {"n": n, "time": int(self._clock()), "previous": head.hash, **event}
+                value = json.dumps(entry, separators=(",", ":"), ensure_ascii=True).encode()
+                values[_key(n)] = value
+                head = Head(n, hashlib.sha256(value).hexdigest())
+            self._space.write(values)
+            self._head = head
 
     def entries(self, limit: int = 50, before: int | None = None) -> list[dict[str, Any]]:
         """Return the newest `limit` entries (with a number below `before`), oldest first, each with its own `hash`."""

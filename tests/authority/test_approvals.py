@@ -332,7 +332,7 @@ async def test_a_reject_rule_beats_everything(connected: Authority, question: Ma
     with pytest.raises(Refused):
         await connected.approvals.ask(question())
     with pytest.raises(Refused):
-        connected.approvals.by_policy(question(), "budget")
+        await connected.approvals.by_policy(question(), "budget")
     assert connected.approvals.list() == []
     assert {entry["decision"] for entry in connected.audit.entries()} == {"reject"}
 

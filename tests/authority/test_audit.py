@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.authority.audit import AuditBroken, AuditLog, Head
-from proxy.storage import Database, Space
+from proxy.storage import Database, Space, StorageError
 
 
 @pytest.fixture
@@ -102,3 +105,47 @@ def test_a_head_is_read_back_and_nonsense_is_not() -> None:
     for text in ("", "5", "x:" + "a" * 64, "5:abc", "-1:" + "a" * 64):
         with pytest.raises(ValueError, match="no head"):
             Head.parse(text)
+
+
+async def test_what_is_decided_at_once_is_written_together_and_stays_one_chain(tmp_path: Path) -> None:
+    with Database(tmp_path / "db") as database:
+        space = Counted(database)
+        log = AuditLog(space)
+        log.append({"event": "before"})
+        decided = [asyncio.create_task(log.appended({"event": f"e{n}"})) for n in range(40)]
+        await decided[0]
+        log.append({"event": "between"})
+        await asyncio.gather(*decided)
+        assert log.verify() == log.head
+        assert [entry["event"] for entry in log.entries(100) if entry["event"][0] == "e"] == [
+            f"e{n}" for n in range(40)
+        ]
+        assert (log.head.n, space.writes < 10) == (42, True)
+
+
+async def test_a_record_that_cannot_be_written_refuses_who_waits_for_it_and_the_next_one_goes_on(
+    tmp_path: Path,
+) -> None:
+    with Database(tmp_path / "db") as database:
+        space = Counted(database)
+        log = AuditLog(space)
+        space.broken = True
+        with pytest.raises(StorageError):
+            await log.appended({"event": "lost"})
+        space.broken = False
+        await log.appended({"event": "kept"})
+        assert (log.verify().n, log.entries()[0]["event"]) == (1, "kept")
+
+
+class Counted(Space):
+    """A space that counts its writes, and fails them at will."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, b"audit\0")
+        self.writes, self.broken = 0, False
+
+    def write(self, put: Mapping[bytes, bytes] | None = None, delete: Iterable[bytes] = ()) -> None:
+        if self.broken:
+            raise StorageError("no room")
+        self.writes += 1
+        super().write(put, delete)

@@ -42,7 +42,7 @@ class House:
         self.asked.append(question)
         return Decision("owner", "q", 0)
 
-    def by_policy(self, question: Question, why: str) -> Decision:
+    async def by_policy(self, question: Question, why: str) -> Decision:
         self.policies.append(why)
         return Decision("policy", why, 0)
 
