@@ -8,7 +8,10 @@ written (proxy/app/logs.py). Holds the kind of the asker, never who it is: an or
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TypeAlias
 
 from middleware.waist import Context
 
@@ -16,9 +19,25 @@ _numbers = itertools.count(1)
 _asking: ContextVar[tuple[int, Context] | None] = ContextVar("l2proxy_asking", default=None)
 
 
-def begin(context: Context) -> None:
+Mark: TypeAlias = tuple[int, Context]
+"""Which call it is."""
+
+
+def begin(context: Context) -> Mark:
     """Number the call that begins here; `context` is its own."""
-    _asking.set((next(_numbers), context))
+    mark = (next(_numbers), context)
+    _asking.set(mark)
+    return mark
+
+
+@contextmanager
+def again(mark: Mark) -> Iterator[None]:
+    """Go on with a call that began elsewhere: what is logged, and every task started, inside is its own."""
+    token = _asking.set(mark)
+    try:
+        yield
+    finally:
+        _asking.reset(token)
 
 
 def asking() -> dict[str, str]:

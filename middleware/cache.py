@@ -22,7 +22,8 @@ from middleware.cache_store import CacheStore, Kept, Key
 from middleware.cache_switch import CacheSwitch
 from middleware.epoch import Epoch
 from middleware.methods import MethodClass, MethodTable
-from middleware.waist import Answer, Context, Next, NodeReply, OriginKind, Request
+from middleware.passing import Then, Watch
+from middleware.waist import Answer, Context, LargeReply, Next, NodeReply, OriginKind, Request
 
 HELD = 2.0  # seconds an answer about the newest state is given again at most
 RENEWED = 1.0  # seconds after which one of its askers gets a new one, so that not all have to ask at once
@@ -104,22 +105,39 @@ class Cache:
             return await self._watched(request, context, next)
         began = self._epoch.number
         answer = await next(request, context)
-        if isinstance(answer, NodeReply):
-            if method in TELLS_BLOCKS and b"pending" not in request.params:
-                self._epoch.shows_block(answer.body)
-            if self._switch.on(self._clock()):
-                self.figures.misses += 1
-                if began == self._epoch.number and not self._odd(request):
-                    self._keep(request, context, answer.body)
+        self.learn(request, context, answer, began)
         return answer
+
+    def around(self, request: Request, context: Context, then: Then) -> Then | None:
+        """Hear of the answer to a call that is not awaited (`passing.Around`); what may change the chain is."""
+        method = request.method
+        if method not in RULES:
+            return _Asked(self, request, context, 0, then) if method == "eth_blockNumber" else None
+        if method not in TELLS_BLOCKS and not self._switch.on(self._clock()):
+            return then
+        return _Asked(self, request, context, self._epoch.number, then)
+
+    def learn(self, request: Request, context: Context, answer: Answer, began: int) -> None:
+        """Take note of an answer to a call that `began` in this epoch, and keep it if it holds."""
+        method = request.method
+        if not isinstance(answer, NodeReply):
+            return
+        if method == "eth_blockNumber":
+            self._epoch.shows_height(answer.body)
+            return
+        if method in TELLS_BLOCKS and b"pending" not in request.params:
+            self._epoch.shows_block(answer.body)
+        if self._switch.on(self._clock()):
+            self.figures.misses += 1
+            if began == self._epoch.number and not self._odd(request):
+                self._keep(request, context, answer.body)
 
     async def _watched(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
         """Ask what is never remembered, and learn from it that the chain moved."""
         method = request.method
         if method == "eth_blockNumber":
             answer = await next(request, context)
-            if isinstance(answer, NodeReply):
-                self._epoch.shows_height(answer.body)
+            self.learn(request, context, answer, self._epoch.number)
             return answer
         self._may_change(method)
         try:
@@ -188,3 +206,17 @@ class Cache:
         blocks = self._epoch.blocks
         head = {"safe": blocks.safe, "finalized": blocks.finalized}.get(tag)
         return (tag, head.hash) if head is not None else None
+
+
+class _Asked(Watch):
+    """A call on its way without being awaited; `began`: the epoch it was asked in."""
+
+    __slots__ = ("_began", "_cache", "_context", "_request")
+
+    def __init__(self, cache: Cache, request: Request, context: Context, began: int, then: Then) -> None:
+        self._then = then
+        self._cache, self._request, self._context, self._began = cache, request, context, began
+
+    def answered(self, answer: NodeReply | LargeReply) -> None:
+        self._cache.learn(self._request, self._context, answer, self._began)
+        self._then.answered(answer)

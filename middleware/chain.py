@@ -14,12 +14,15 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 from middleware.methods import MethodTable
+from middleware.passing import Around, Send, Sent, Then
 from middleware.waist import Answer, Context, LargeReply, Middleware, Next, NodeReply, Request, Result
 
 logger = logging.getLogger("l2proxy.chain")
 
 Terminal: TypeAlias = Callable[[Request, Context], Awaitable[Answer]]
 Decide: TypeAlias = Callable[[Request, Context], "Answer | None"]
+Quick: TypeAlias = Callable[[Request, Context, Then], "Sent | None"]
+"""Send a call to the node without waiting; None: it has to be awaited."""
 MOST_DISPATCHES = 16  # a link that dispatches to itself is a mistake, not a reason to exhaust the stack
 
 
@@ -37,7 +40,8 @@ class Gate(Protocol):
     """A link that often knows its answer at once, without waiting for anybody.
 
     A link with `decide` is asked by it alone, before anything is awaited. If it has `go_on` as well, that is called in place
-    of the link itself where `decide` had nothing to say (a cache: to keep the answer that comes).
+    of the link itself where `decide` had nothing to say (a cache: to keep the answer that comes). A link with `around` as well
+    (`passing.Around`) lets calls pass that are not awaited.
     """
 
     def decide(self, request: Request, context: Context) -> Answer | None:
@@ -62,7 +66,7 @@ class Chain:
         self._configured = tuple(configured)
         self._terminal = terminal
         self._table = table or MethodTable()
-        self._ways: dict[str, _Way] = {}
+        self._ways: dict[str, Way] = {}
 
     async def __call__(self, request: Request, context: Context) -> Answer:
         """Answer one call of `context.origin`."""
@@ -71,13 +75,18 @@ class Chain:
 
     def begin(self, request: Request, context: Context) -> Answer | Awaitable[Answer]:
         """Return the answer of one call, or what is to be awaited for it; raise what stops it at once."""
-        way = self._ways.get(request.method) or self._way(request.method)
         context = self.bound(context)
+        found = self.enter(request, context)
+        return found.rest(request, context) if isinstance(found, Way) else found
+
+    def enter(self, request: Request, context: Context) -> Answer | Way:
+        """Return the answer of one call, or the way it has to go; `context` is bound. Raise what stops it at once."""
+        way = self._ways.get(request.method) or self._way(request.method)
         for decide in way.gates:
             answer = decide(request, context)
             if answer is not None:
                 return answer
-        return way.rest(request, context)
+        return way
 
     def bound(self, context: Context) -> Context:
         """Return `context` with `dispatch` entering this chain; a context already bound to it comes back as it is."""
@@ -86,7 +95,7 @@ class Chain:
             return context
         return replace(context, dispatch=_Dispatch(self, context, 0))
 
-    def _way(self, method: str) -> _Way:
+    def _way(self, method: str) -> Way:
         way = self._ways.get(method)
         if way is None:
             way = self._compile(method)
@@ -94,7 +103,7 @@ class Chain:
                 self._ways[method] = way
         return way
 
-    def _compile(self, method: str) -> _Way:
+    def _compile(self, method: str) -> Way:
         links = [link for link in self._links if link.handles(method)]
         configured = [link for link in self._configured if link.handles(method)]
         gates: list[Decide] = []
@@ -106,17 +115,44 @@ class Chain:
             call = _before(link, call)
         for link in reversed(configured):
             call = _before_guarded(link, call)
-        return _Way(gates, call)
+        return Way(gates, call, None if configured else self._quick(method, links[len(links) - len(rest) :]))
+
+    def _quick(self, method: str, links: Sequence[Link]) -> Quick | None:
+        """Return how calls of `method` pass `links` to the node without being awaited, if all have a way for that."""
+        sending: Callable[[str], Send | None] | None = getattr(self._terminal, "sending", None)
+        send = None if sending is None else sending(method)
+        arounds: list[Around | None] = [getattr(link, "around", None) for link in links]
+        if send is None or None in arounds:
+            return None
+        return _quick([around for around in arounds if around is not None], send)
 
 
-class _Way:
-    """A method's way: what may decide at once, then the rest, which is awaited."""
+class Way:
+    """A method's way: what may decide at once, then the rest, which is awaited, or sent without waiting (`quick`)."""
 
-    __slots__ = ("gates", "rest")
+    __slots__ = ("gates", "quick", "rest")
 
-    def __init__(self, gates: Sequence[Decide], rest: Terminal) -> None:
+    def __init__(self, gates: Sequence[Decide], rest: Terminal, quick: Quick | None) -> None:
         self.gates = tuple(gates)
         self.rest = rest
+        self.quick = quick
+
+
+def _quick(arounds: Sequence[Around], send: Send) -> Quick:
+    def quick(request: Request, context: Context, then: Then) -> Sent | None:
+        heard = then
+        for around in arounds:
+            outer = around(request, context, heard)
+            if outer is None:
+                heard.withdrawn()
+                return None
+            heard = outer
+        sent = send(request, heard)
+        if sent is None:
+            heard.withdrawn()
+        return sent
+
+    return quick
 
 
 def _gates(links: Sequence[Link]) -> tuple[list[Decide], Sequence[Middleware]]:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from middleware.errors import MethodNotFound, RpcError, Unsupported, shorten
 from middleware.methods import OWN_NAMESPACES, MethodClass, MethodTable, may_pass
+from middleware.passing import Send
 from middleware.waist import Answer, Context, LargeReply, NodeReply, Request
 
 
@@ -36,6 +37,11 @@ class Forward:
         self._node = node
         self._own = own
         self._dispatch = dispatch
+
+    def sending(self, method: str) -> Send | None:
+        """Return how calls of `method` are sent to the node without being awaited; None for what is not passed to it."""
+        passed = self._table.classify(method) is MethodClass.PASS
+        return getattr(self._node, "send", None) if passed else None
 
     async def __call__(self, request: Request, context: Context) -> Answer:
         """Answer a call that every link let through. Raise 4200 or -32601 for what is not served."""

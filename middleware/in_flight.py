@@ -19,7 +19,8 @@ from middleware.cache import partition
 from middleware.cache_rules import RULES
 from middleware.cache_switch import CacheSwitch
 from middleware.epoch import Epoch
-from middleware.waist import Answer, Context, Next, NodeReply, Request
+from middleware.passing import Then, Watch
+from middleware.waist import Answer, Context, LargeReply, Next, NodeReply, Request
 
 SHARED = frozenset(
     {
@@ -97,17 +98,29 @@ class InFlight:
             call.raw_id = raw_id
         return await self._ask(key, call, next(request, context))
 
+    def around(self, request: Request, context: Context, then: Then) -> Then | None:
+        """Make the call others may wait for (`passing.Around`); one that has to wait itself is awaited."""
+        raw_id = request.id
+        if raw_id is None or not self._switch.on(self._clock()) or b"pending" in request.params or self._odd(request):
+            return then
+        epoch = self._epoch
+        key = (partition(context), epoch.number, epoch.sends, request.method, request.params)
+        if key in self._calls:
+            return None
+        call = self._calls[key] = _Call(raw_id)
+        return _Asking(self, key, call, then)
+
     async def _ask(self, key: _Key, call: _Call, asking: Awaitable[Answer]) -> Answer:
         """Wait for the node's answer, and hand it to all who wait."""
         try:
             answer = await asking
         except Exception as error:
-            self._end(key, call, error)
+            self.end(key, call, error)
             raise
         except BaseException:  # this caller has gone
-            self._pass_on(key, call)
+            self.pass_on(key, call)
             raise
-        self._end(key, call, answer)
+        self.end(key, call, answer)
         return answer
 
     async def _wait(self, key: _Key, call: _Call) -> _Outcome:
@@ -118,16 +131,17 @@ class InFlight:
             return await waiter
         except asyncio.CancelledError:
             if not waiter.cancelled() and waiter.result() is None:  # gone before it could ask
-                self._pass_on(key, call)
+                self.pass_on(key, call)
             raise
 
-    def _end(self, key: _Key, call: _Call, outcome: _Outcome) -> None:
+    def end(self, key: _Key, call: _Call, outcome: _Outcome) -> None:
+        """Hand what a call came to to all who wait."""
         del self._calls[key]
         for waiter in call.waiting:
             if not waiter.done():
                 waiter.set_result(outcome)
 
-    def _pass_on(self, key: _Key, call: _Call) -> None:
+    def pass_on(self, key: _Key, call: _Call) -> None:
         """Let the next in line ask; with nobody in line the call is over."""
         while call.waiting:
             heir = call.waiting.pop(0)
@@ -135,3 +149,29 @@ class InFlight:
                 heir.set_result(None)
                 return
         del self._calls[key]
+
+
+class _Asking(Watch):
+    """A call that others may wait for, on its way without being awaited."""
+
+    __slots__ = ("_call", "_key", "_link")
+
+    def __init__(self, link: InFlight, key: _Key, call: _Call, then: Then) -> None:
+        self._then = then
+        self._link, self._key, self._call = link, key, call
+
+    def answered(self, answer: NodeReply | LargeReply) -> None:
+        self._link.end(self._key, self._call, answer)
+        self._then.answered(answer)
+
+    def failed(self, error: Exception) -> None:
+        self._link.end(self._key, self._call, error)
+        self._then.failed(error)
+
+    def left(self) -> None:
+        self._link.pass_on(self._key, self._call)
+        self._then.left()
+
+    def withdrawn(self) -> None:
+        self._link.pass_on(self._key, self._call)
+        self._then.withdrawn()

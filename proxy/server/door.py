@@ -2,7 +2,7 @@
 
 HTTP, WebSocket and the unix sockets establish who asks (a `Context`) and hand each body to `Door`; the door parses it,
 enters the chain once per call and assembles the answers. Every call gets exactly one answer, a notification none. `begin`
-answers what needs nobody else at once, `answer` waits; both lead every call through the same chain. Whatever goes wrong
+answers what needs nobody else at once, `pass_on` also sends to the node without waiting, `answer` waits; all lead every call through the same chain. Whatever goes wrong
 inside leaves as an opaque id; the cause is in the log under it (rpc.md, "Errors").
 """
 
@@ -12,13 +12,16 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
 from time import perf_counter
 from typing import Any, Protocol, TypeAlias
 
 from middleware import asking
+from middleware.chain import Way
 from middleware.delivery import one_message
 from middleware.errors import InternalError, LimitExceeded, RpcError
 from middleware.metrics import ANSWERED, GONE, RequestFigures
+from middleware.passing import Sent
 from middleware.waist import Answer, Context, LargeReply, NodeReply, Request, Result
 from proxy.server import bodies, envelope
 from proxy.server.bodies import Body
@@ -28,6 +31,9 @@ logger = logging.getLogger("l2proxy.door")
 
 Answering: TypeAlias = Callable[[Request, Context], Awaitable[Answer]]
 """The chain, or whatever else answers one call."""
+
+Deliver: TypeAlias = Callable[[Body | None], None]
+"""Takes the answer of a call that is not awaited: its body, None for a notification's."""
 
 Later: TypeAlias = Coroutine[Any, Any, Body | None]
 """An answer that needs somebody else; to be awaited in a task."""
@@ -39,8 +45,57 @@ class Deciding(Protocol):
     def begin(self, request: Request, context: Context) -> Answer | Awaitable[Answer]:
         """Return the answer, or what to await for it; may raise what the call fails with."""
 
+    def enter(self, request: Request, context: Context) -> Answer | Way:
+        """Return the answer, or the way the call has to go; `context` is bound. May raise what the call fails with."""
+
     def bound(self, context: Context) -> Context:
         """Return `context` as calls of one connection should carry it."""
+
+
+class Waiting:
+    """One call that is with the node (a `Then`): nobody awaits it, `deliver` gets its body. `sent` is set once it is sent."""
+
+    __slots__ = ("_deliver", "_door", "_mark", "_over", "_request", "_started", "sent")
+
+    def __init__(self, door: Door, request: Request, mark: asking.Mark, started: float, deliver: Deliver) -> None:
+        self._door = door
+        self._request = request
+        self._mark = mark
+        self._started = started
+        self._deliver = deliver
+        self._over = False
+        self.sent: Sent | None = None
+
+    def leave(self) -> None:
+        """Learn that nobody is there to be answered."""
+        if not self._over and self.sent is not None:
+            self.sent.leave()
+
+    def answered(self, answer: Answer) -> None:
+        """Deliver the answer's body."""
+        self._over = True
+        self._deliver(self._door.given(self._request, answer, self._started))
+
+    def failed(self, error: Exception) -> None:
+        """Deliver the error's body, unless an answer has been delivered."""
+        if self._over:
+            return
+        self._over = True
+        with asking.again(self._mark):
+            body = self._door.failed(self._request, error, self._started)
+        self._deliver(body)
+
+    def left(self) -> None:
+        """Count a call whose asker has gone."""
+        self._over = True
+        self._door.left(self._request, self._started)
+
+    def withdrawn(self) -> None:
+        """Learn that the call was not sent; it is awaited."""
+
+    def speaking(self) -> AbstractContextManager[None]:
+        """Let what is logged inside be known as this call's."""
+        return asking.again(self._mark)
 
 
 class Door:
@@ -55,6 +110,7 @@ class Door:
         figures: RequestFigures | None = None,
     ) -> None:
         self._enter: Callable[[Request, Context], Answer | Awaitable[Answer]] = getattr(answering, "begin", answering)
+        self._gates: Callable[[Request, Context], Answer | Way] | None = getattr(answering, "enter", None)
         self.bound: Callable[[Context], Context] = getattr(answering, "bound", _as_it_is)
         self._most_items = batch
         self._most_bytes = response
@@ -76,11 +132,33 @@ class Door:
             try:
                 answer = self._enter(read, context)
             except Exception as error:  # noqa: BLE001  the last line, as in _one
-                return self._failed(read, error, started)
+                return self.failed(read, error, started)
             if isinstance(answer, (NodeReply, Result, LargeReply)):
-                return self._given(read, answer, started)
+                return self.given(read, answer, started)
             return self._awaited(read, answer, started)
         return self._invalid(read) if isinstance(read, Invalid) else self._batch(read, context)  # type: ignore[arg-type]
+
+    def pass_on(self, body: bytes, context: Context, deliver: Deliver) -> Body | Later | Waiting | None:
+        """Return what `begin` would, or the call that is with the node now, if `deliver` gets its answer; `context` is bound."""
+        if self._gates is None:
+            return self.begin(body, context)
+        read = envelope.parse(body, self._most_items)
+        if type(read) is not Request:
+            return self._invalid(read) if isinstance(read, Invalid) else self._batch(read, context)  # type: ignore[arg-type]
+        started = perf_counter()
+        mark = asking.begin(context)
+        try:
+            found = self._gates(read, context)
+            if not isinstance(found, Way):
+                return self.given(read, found, started)
+            if found.quick is not None:
+                waiting = Waiting(self, read, mark, started, deliver)
+                waiting.sent = found.quick(read, context, waiting)
+                if waiting.sent is not None:
+                    return waiting
+            return self._awaited(read, found.rest(read, context), started)
+        except Exception as error:  # noqa: BLE001  the last line, as in _one
+            return self.failed(read, error, started)
 
     async def _one(self, request: Request, context: Context) -> Body | None:
         started = perf_counter()
@@ -88,21 +166,26 @@ class Door:
         try:
             answer = self._enter(request, context)
         except Exception as error:  # noqa: BLE001  the last line: nothing of the cause may reach the caller
-            return self._failed(request, error, started)
+            return self.failed(request, error, started)
         if isinstance(answer, (NodeReply, Result, LargeReply)):
-            return self._given(request, answer, started)
+            return self.given(request, answer, started)
         return await self._awaited(request, answer, started)
 
     async def _awaited(self, request: Request, answer: Awaitable[Answer], started: float) -> Body | None:
         try:
-            return self._given(request, await answer, started)
+            return self.given(request, await answer, started)
         except asyncio.CancelledError:
-            self.figures.observe(request.method, GONE, perf_counter() - started)
+            self.left(request, started)
             raise
         except Exception as error:  # noqa: BLE001  the last line: nothing of the cause may reach the caller
-            return self._failed(request, error, started)
+            return self.failed(request, error, started)
 
-    def _given(self, request: Request, answer: Answer, started: float) -> Body | None:
+    def left(self, request: Request, started: float) -> None:
+        """Count a call whose asker left before there was an answer."""
+        self.figures.observe(request.method, GONE, perf_counter() - started)
+
+    def given(self, request: Request, answer: Answer, started: float) -> Body | None:
+        """Count an answered call, and return the body of its answer."""
         self.figures.observe(request.method, ANSWERED, perf_counter() - started)
         if request.id is not None:
             return envelope.body_of(answer, request.id)
@@ -110,7 +193,8 @@ class Door:
             bodies.close(answer)
         return None
 
-    def _failed(self, request: Request, error: Exception, started: float) -> bytes | None:
+    def failed(self, request: Request, error: Exception, started: float) -> bytes | None:
+        """Count a call that failed, and return the body that says so."""
         told = error if isinstance(error, RpcError) else _logged(request, error)
         self.figures.observe(request.method, told.code, perf_counter() - started)
         return None if request.id is None else envelope.failure(request.id, told)

@@ -19,7 +19,7 @@ from middleware.waist import Context
 from proxy.server import bodies
 from proxy.server.bodies import Body, Large
 from proxy.server.connections import Connection
-from proxy.server.door import Later
+from proxy.server.door import Later, Waiting
 from proxy.server.identity import Identity, Turned, identify
 from proxy.server.lanes import Lanes
 from proxy.server.plain_heads import LONGEST, PlainHead, may_become_plain
@@ -63,6 +63,7 @@ class FastLane(asyncio.Protocol):
         "_task",
         "_transport",
         "_unread",
+        "_waiting",
         "_writable",
         "_writing",
     )
@@ -91,6 +92,7 @@ class FastLane(asyncio.Protocol):
         # What is being answered.
         self._busy = False
         self._task: asyncio.Task[None] | None = None
+        self._waiting: Waiting | None = None
         self._answer: Large | None = None
         self._parts: Iterator[bytes] | None = None
         # How the client takes it.
@@ -129,6 +131,8 @@ class FastLane(asyncio.Protocol):
             self._ending.cancel()
         if self._task is not None:
             self._task.cancel()
+        if self._waiting is not None:
+            self._waiting.leave()
         self._drop_answer()
         self._unread.clear()
         self._known.clear()
@@ -159,7 +163,7 @@ class FastLane(asyncio.Protocol):
             return
         if self._parts is not None:
             self._pump()
-        elif self._busy and self._task is None:
+        elif self._busy and self._task is None and self._waiting is None:
             self._answered()
 
     def data_received(self, data: bytes) -> None:
@@ -217,12 +221,12 @@ class FastLane(asyncio.Protocol):
         """Answer the whole requests in `data` from `at`, up to one that has to be waited for or is not plain."""
         answers: list[bytes] = []
         size = stop = 0
-        later: Large | Later | None = None
+        later: Large | Later | Waiting | None = None
         while at < len(data) and later is None and len(answers) < 2 * IN_A_ROW and size < AT_ONCE:
             stop = self._next(data, at)
             if stop < 0:
                 break
-            outcome = self._lanes.door.begin(data[self._body_at : stop], self._context)
+            outcome = self._lanes.door.pass_on(data[self._body_at : stop], self._context, self._take)
             at = stop
             if type(outcome) is bytes:
                 size += len(outcome)
@@ -230,7 +234,7 @@ class FastLane(asyncio.Protocol):
             elif outcome is None:
                 answers += (self._heads.empty(), b"")
             else:
-                later = cast("Large | Later", outcome)
+                later = cast("Large | Later | Waiting", outcome)
         if answers:
             self._since = self._lanes.loop.time()
             self._write(b"".join(answers))
@@ -297,13 +301,33 @@ class FastLane(asyncio.Protocol):
 
     # -- answers
 
-    def _wait_for(self, later: Large | Later) -> None:
-        """Answer later, in a task or part by part."""
+    def _wait_for(self, later: Large | Later | Waiting) -> None:
+        """Answer later: when the node has, in a task, or part by part."""
         self._busy = True
-        if asyncio.iscoroutine(later):
+        if type(later) is Waiting:
+            self._waiting = later
+        elif asyncio.iscoroutine(later):
             self._task = self._lanes.loop.create_task(self._run(later))
         else:
-            self._begin_large(later)
+            self._begin_large(cast(Large, later))
+
+    def _take(self, body: Body | None) -> None:
+        """Send the answer of a call that was with the node, in the turn in which that was read."""
+        if self._unread:  # what is asked next is no matter of the node's connection
+            self._lanes.loop.call_soon(self._hand_over_answer, body)
+        else:
+            self._hand_over_answer(body)
+
+    def _hand_over_answer(self, body: Body | None) -> None:
+        self._waiting = None
+        if self._over or self._transport.is_closing():  # nobody is there; connection_lost follows
+            bodies.close(body)
+            return
+        try:
+            self._deliver(body)
+        except Exception:
+            logger.exception("an answer could not be sent")
+            self.abort()
 
     async def _run(self, later: Later) -> None:
         try:

@@ -18,17 +18,19 @@ from typing import Any
 import msgspec
 
 from middleware.errors import Disconnected
+from middleware.passing import Sent, Then
 from middleware.waist import LargeReply, NodeReply, Request
 from proxy.upstream.addresses import parse
 from proxy.upstream.arrival import Keeping
 from proxy.upstream.block_tracker import BlockTracker
-from proxy.upstream.exchange import Deadlines
+from proxy.upstream.exchange import Deadlines, Exchange
 from proxy.upstream.failover import Failover, Nobody, refuses, unknown
 from proxy.upstream.failures import Late, NodeFailure, Overloaded, Unreachable, WrongChain
 from proxy.upstream.following import POLL_DEV, POLL_FAR, POLL_NEAR, Following
 from proxy.upstream.identity import ChainIdentity, read_pin, write_pin
 from proxy.upstream.line import Line
 from proxy.upstream.node import Node
+from proxy.upstream.passage import Passage
 from proxy.upstream.subscriptions import Deliver, Unsubscribe
 from proxy.upstream.traits import traits
 
@@ -140,7 +142,7 @@ class L1:
         node = self._first
         exchange = node.post(request) if node is not None else None
         if node is None or exchange is None:
-            return self._done(
+            return self.done(
                 request, await self._seek(request, Failover(request, self._in_order()), self._call_seconds)
             )
         figures = node.figures
@@ -153,7 +155,7 @@ class L1:
         except NodeFailure as failure:
             self._deadlines.remove(exchange)
             node.failed(failure)
-            body = await self._elsewhere(request, node, failure, started)
+            return await self.elsewhere(request, node, failure, started)
         except asyncio.CancelledError:  # it stays under its deadline: what it left at the node ends with it
             raise
         except BaseException:
@@ -165,12 +167,21 @@ class L1:
                 figures.answered(time.monotonic() - started)
             else:
                 node.answered(time.monotonic() - started)  # it was in trouble meanwhile
-            if len(self.nodes) > 1 and refuses(body):
+            if self.several and refuses(body):
                 too_many = Overloaded("it refuses requests for being too many", body)
-                body = await self._elsewhere(request, node, too_many, started)
+                return await self.elsewhere(request, node, too_many, started)
         finally:
             figures.in_flight -= 1
-        return self._done(request, body)
+        return self.done(request, body)
+
+    def send(self, request: Request, then: Then) -> Sent | None:
+        """Send `request` at once and let `then` hear of its answer, as `forward` would return it; None where it has to wait."""
+        node = self._first
+        exchange = node.post(request) if node is not None else None
+        if node is None or exchange is None:
+            return None
+        self._deadlines.add(exchange)
+        return Passage(self, request, node, exchange, then)
 
     async def call(self, method: str, *params: Any) -> Any:
         """Return the decoded result of `method`. Raise the node's error as `RpcError`, or `Disconnected`."""
@@ -187,23 +198,33 @@ class L1:
         except TimeoutError as error:
             raise Disconnected(f"the L1 node did not answer eth_subscribe within {self._call_seconds:g} s") from error
 
-    def _done(self, request: Request, body: bytes | LargeReply) -> NodeReply | LargeReply:
+    @property
+    def several(self) -> bool:
+        """Tell whether there is another node to ask."""
+        return len(self.nodes) > 1
+
+    def ended(self, exchange: Exchange) -> None:
+        """Take an exchange from under its deadline."""
+        self._deadlines.remove(exchange)
+
+    def done(self, request: Request, body: bytes | LargeReply) -> NodeReply | LargeReply:
+        """Return what the asker gets, and learn what the answer tells of the node and the chain."""
         if self._lost is not None:
             self._found()
         if not traits(request.method).repeatable:
             self.blocks.poke()  # it may have made a block
         return NodeReply(body) if isinstance(body, bytes) else body
 
-    async def _elsewhere(
+    async def elsewhere(
         self, request: Request, node: Node, failure: NodeFailure, started: float
-    ) -> bytes | LargeReply:
-        """Take a request on where it failed first."""
+    ) -> NodeReply | LargeReply:
+        """Take a request on where it failed first; `started`: monotonic seconds. Raise `Disconnected`."""
         if isinstance(failure, Late):
             raise self._late(request) from failure
         seconds = self._call_seconds - (time.monotonic() - started)
         failover = Failover(request, [other for other in self._in_order() if other is not node])
         failover.met(node, failure)
-        return await self._seek(request, failover, seconds)
+        return self.done(request, await self._seek(request, failover, seconds))
 
     async def _seek(self, request: Request, failover: Failover, seconds: float) -> bytes | LargeReply:
         try:
