@@ -11,6 +11,8 @@ import json
 import math
 from typing import Any
 
+import msgspec
+
 from middleware.nesting import deeper_than
 
 MAX_NESTING = 64  # arrays and objects inside one another in one line or file
@@ -47,12 +49,19 @@ def parse(line: bytes) -> dict[str, Any]:
 def encode(message: dict[str, Any]) -> bytes:
     """Return `message` as one line. Raises BadFrame for what JSON or the line limit cannot carry."""
     try:
-        line = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8") + b"\n"
-    except (TypeError, ValueError):
+        line = _encoded(message)
+    except (TypeError, ValueError, RecursionError):
         raise BadFrame("a message that is not JSON") from None
     if len(line) > MAX_LINE:
         raise BadFrame(f"a message over {MAX_LINE} bytes")
     return line
+
+
+def _encoded(message: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(message) + b"\n"
+    except (OverflowError, UnicodeEncodeError):  # an integer of more than 64 bits, which JSON can carry
+        return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8") + b"\n"
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -6,11 +6,12 @@ links (`ActionSpec`). Frozen: whoever holds one holds what was attested, never s
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxy.host.manifest import EventMap, Manifest
+from proxy.host.manifest import Action, EventMap, Manifest
 
 __all__ = ["ActionSpec", "EventMap", "Gateway", "InstalledPlugin"]
 
@@ -75,20 +76,24 @@ class InstalledPlugin:
 
     def action(self, name: str) -> ActionSpec | None:
         """Return what is declared of an action, None when there is none of this name."""
-        for action in self.manifest.action:
-            if action.name == name:
-                spends = None if action.spends is None else {"param": action.spends.param, "asset": action.spends.asset}
-                return ActionSpec(
-                    self.id,
-                    action.name,
-                    [param.to_json() for param in action.params],
-                    [param.to_json() for param in action.returns],
-                    spends,
-                    action.approval,
-                    action.idempotent,
-                    self.digest,
-                )
-        return None
+        return self._actions.get(name)
+
+    @functools.cached_property
+    def _actions(self) -> dict[str, ActionSpec]:
+        return {action.name: self._spec(action) for action in self.manifest.action}
+
+    def _spec(self, action: Action) -> ActionSpec:
+        spends = None if action.spends is None else {"param": action.spends.param, "asset": action.spends.asset}
+        return ActionSpec(
+            self.id,
+            action.name,
+            [param.to_json() for param in action.params],
+            [param.to_json() for param in action.returns],
+            spends,
+            action.approval,
+            action.idempotent,
+            self.digest,
+        )
 
     def gateway(self, name: str | None) -> Gateway | None:
         """Return the gateway of this name on the present chain; without a name the only one, else `main`."""

@@ -7,6 +7,7 @@ handlers get params as one value, and every exception is taken out before the li
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ def _adapted(handler: Handler) -> Any:
             return Error(-32603, "")
         return Success()
 
+    method.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]  # the library asks for it at each call
     return method
 
 

@@ -44,14 +44,14 @@ async def test_writes_that_wait_together_share_a_commit_and_keep_their_order(tmp
 
 async def test_over_the_quota_alone_fails_and_the_others_are_written(tmp_path: Path) -> None:
     store, _ = await opened(tmp_path / "s", quota=100)
-    fits, too_big, fits_too = await asyncio.gather(
+    answers: list[Any] = await asyncio.gather(
         store.persist(Persist(put={"a": "x" * 40}), NOBODY),
         store.persist(Persist(put={"b": "x" * 40, "a": "x" * 60}), NOBODY),
         store.persist(Persist(put={"c": "x" * 40}), NOBODY),
         return_exceptions=True,
     )
-    assert (fits, fits_too) == ({}, {})
-    assert isinstance(too_big, LimitExceeded)
+    assert (answers[0], answers[2]) == ({}, {})
+    assert isinstance(answers[1], LimitExceeded)
     assert await items(store) == [["a", "x" * 40], ["c", "x" * 40]]
     assert store.used == 82
     await store.close()
