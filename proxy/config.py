@@ -16,6 +16,7 @@ from msgspec import Meta
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
+Url = Annotated[str, Meta(pattern=r"^https?://[\x21-\x7e]+$", max_length=512)]
 Seconds = Annotated[float, Meta(gt=0)]
 
 
@@ -78,6 +79,13 @@ class CacheSettings(Settings, frozen=True, kw_only=True):
     bytes: Count = 32 * 1024 * 1024
 
 
+class PluginSettings(Settings, frozen=True, kw_only=True):
+    """[plugins] the two package indexes `plugin add` may ask; no other, whatever pip or npm of this machine are told."""
+
+    pypi: Url = "https://pypi.org"
+    npm: Url = "https://registry.npmjs.org"
+
+
 class LogSettings(Settings, frozen=True, kw_only=True):
     """[log] what stands on standard error. `slow_call`: a call that takes longer is a line of level info (0: none)."""
 
@@ -103,6 +111,7 @@ class Config(Settings, frozen=True, kw_only=True):
     limits: LimitSettings = LimitSettings()
     cache: CacheSettings = CacheSettings()
     log: LogSettings = LogSettings()
+    plugins: PluginSettings = PluginSettings()
     middleware: list[MiddlewareEntry] = []
 
 

@@ -14,6 +14,7 @@ from proxy.authority.assembly import Authority, open_authority
 from proxy.config import Config
 from proxy.host.catalog import Catalog
 from proxy.host.deposits import locked_by_operations
+from proxy.host.indexes import Indexes
 from proxy.host.installer import Installer
 from proxy.host.operation_records import OperationRecords
 from proxy.host.ports import CheckGateway
@@ -71,6 +72,7 @@ def open_ground(
         chain_id=chain_id,
         layer1_allowed=lambda method: MethodTable().classify(method) is MethodClass.PASS,
         check_gateway=check_gateway,
+        indexes=Indexes(config.plugins.pypi, config.plugins.npm),
     )
     catalog = Catalog(
         registry,
@@ -81,6 +83,7 @@ def open_ground(
         directory.logs,
         chain_id,
         lambda plugin_id: locked_by_operations(OperationRecords(chain.space("operations")).of(plugin_id)),
+        rules=(authority.rules,),
     )
     return Ground(directory, config, authority, keyring, catalog)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -179,6 +179,21 @@ class Permissions:
         """Take from every origin what it holds for a plugin that is removed."""
         for origin in self.origins():
             self.revoke(origin, plugin=plugin)
+
+    def drop_actions(self, plugin: str, actions: Sequence[str]) -> None:
+        """Take from every origin what it may invoke of a plugin by these names; its budget goes with the last of them."""
+        for origin in self.origins():
+            held = self.holdings(origin)
+            named = held.invoke.get(plugin)
+            if named is None or not set(actions) & set(named.actions):
+                continue
+            left = tuple(name for name in named.actions if name not in actions)
+            if not left:
+                self.revoke(origin, L2_INVOKE, plugin)
+                continue
+            invoke = {**held.invoke, plugin: msgspec.structs.replace(named, actions=left)}
+            self._write(origin, msgspec.structs.replace(held, invoke=invoke), connect=False)
+            self._tell(origin)
 
     def on_revoked(self, callback: Callable[[Origin], None]) -> None:
         """Call `callback` after anything was taken from an origin."""

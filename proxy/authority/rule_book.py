@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -20,7 +20,7 @@ from proxy.authority.ledger import Ledger
 from proxy.authority.rules import Rule, cost, matches, parse_rules, too_broad, unlisted_warnings
 from proxy.storage import Batch, Space
 
-_COPY = b"copy"
+_COPY, _CHANGED = b"copy", b"changed actions"
 
 
 class _Copy(msgspec.Struct, frozen=True):
@@ -47,6 +47,10 @@ class RuleBook:
         stored = space.get(_COPY)
         self._copy = None if stored is None else msgspec.json.decode(stored, type=_Copy)
         self._rules = () if self._copy is None else parse_rules(self._copy.text)
+        changed = space.get(_CHANGED)
+        self._changed = (
+            frozenset() if changed is None else msgspec.json.decode(changed, type=frozenset[tuple[str, str]])
+        )
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -67,9 +71,15 @@ class RuleBook:
         """Put the rules of `text` in force, in place of those before; return the digest. Raises `RuleError`."""
         rules = parse_rules(text)
         copy = _Copy(text, text_digest(text), int(self._clock()))
-        self._space.write({_COPY: msgspec.json.encode(copy)})
-        self._copy, self._rules = copy, rules
+        self._space.write({_COPY: msgspec.json.encode(copy)}, [_CHANGED])
+        self._copy, self._rules, self._changed = copy, rules, frozenset()
         return copy.digest
+
+    def drop_actions(self, plugin: str, actions: Sequence[str]) -> None:
+        """Let no allow rule answer for these actions until rules are attested again (hardening.md 25); on disk at once."""
+        changed = self._changed | {(plugin, action) for action in actions}
+        self._space.write({_CHANGED: msgspec.json.encode(sorted(changed))})
+        self._changed = changed
 
     def decide(self, question: Question) -> Verdict:
         """Return what the rules say, without using any: reject rules first, then the first that matches (hardening.md 12)."""
@@ -82,7 +92,9 @@ class RuleBook:
                 continue
             if rule.decision == "ask":
                 return Verdict("ask", rule, "the first rule that matches says ask")
-            if reason := too_broad(rule, question):
+            if (question.facts.plugin, question.facts.action) in self._changed:
+                near = f"rule {rule.id} does not answer: the action changed since the rules were attested"
+            elif reason := too_broad(rule, question):
                 near = f"rule {rule.id} does not answer: {reason}"
             elif beaten := unlisted_warnings(rule, question):
                 return Verdict("ask", rule, f"rule {rule.id} does not list the warning {beaten[0]}")

@@ -23,7 +23,7 @@ COMMANDS = {
     "lock": ("proxy.cli.unlock:lock", "Drop the main accounts' keys from memory."),
     "unlock": ("proxy.cli.unlock:unlock", "Unlock the accounts of a running daemon."),
     "account": ("proxy.cli.account:account", "The owner's main accounts."),
-    "plugin": ("proxy.cli.plugin:plugin", "Layer-2 plugins: add, list, info, remove, logs, check."),
+    "plugin": ("proxy.cli.plugin:plugin", "Layer-2 plugins: add, update, list, info, remove, logs, check."),
     "site": ("proxy.cli.site:site", "Web pages that may use this proxy."),
     "permission": ("proxy.cli.permission:permission", "What sites and tokens may do."),
     "approval": ("proxy.cli.approval:approval", "Questions waiting for the owner."),

@@ -1,30 +1,21 @@
-"""`l2proxy plugin`: add, list, info, remove, logs, set-owner; `check` for authors stands in `plugin_authoring`."""
+"""`l2proxy plugin`: add, list, info, remove, logs, set-owner; `update` and `rollback` stand in `plugin_versions`, what
+authors need in `plugin_authoring`.
+"""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import click
 
 from proxy.cli.plugin_authoring import check
+from proxy.cli.plugin_shown import PURPOSE, absolute, shown, terminal
+from proxy.cli.plugin_versions import rollback, update
 from proxy.cli.session import USAGE, Failure, Session, printable, session_options, table
 
 FOLLOW_EVERY = 0.5  # seconds between two looks at a log
-
-_PURPOSE = {
-    "store": "keep data of its own on this machine",
-    "keys": "make and use keys below its own path",
-    "keys.export": "get the PRIVATE KEYS below its path; it can then sign anything with them",
-    "hub": "talk to its hub, and to nothing else",
-    "gateway": "ask you for deposits into and withdrawals from its gateway",
-    "layer1": "read the L1 chain with the methods it lists",
-    "transfer": "ask you for transfers from your main account to any address",
-    "eth_sendRawTransaction": "send transactions signed with its own keys to L1",
-}
 
 
 @click.group()
@@ -32,11 +23,15 @@ def plugin() -> None:
     """Layer-2 plugins: third-party code that runs in a process of its own."""
 
 
-plugin.add_command(check)
+for _command in (check, update, rollback):
+    plugin.add_command(_command)
 
 
 @plugin.command()
 @click.argument("source")
+@click.option(
+    "--sha256", metavar="HEX", help="Digest of the archive, wheel or tarball; like #sha256=HEX behind SOURCE."
+)
 @click.option("--owner", metavar="ADDRESS", help="Main account it acts for (default: the first).")
 @click.option("--hub", metavar="URL", help="Another hub than the manifest's; needed for private addresses.")
 @click.option("--gateway", "gateways", metavar="[NAME:]CHAIN=ADDRESS", multiple=True, help="Another gateway address.")
@@ -45,25 +40,26 @@ plugin.add_command(check)
 def add(
     session: Session,
     source: str,
+    sha256: str | None,
     owner: str | None,
     hub: str | None,
     gateways: tuple[str, ...],
     grants: tuple[str, ...],
 ) -> None:
-    """Install the plugin in the directory SOURCE.
+    """Install the plugin SOURCE: a directory, an archive with its sha256, pypi:NAME==VERSION or npm:NAME@VERSION.
 
     Shows what it asks for and, without --grant, asks you about each. `all` leaves out keys.export, transfer and
     eth_sendRawTransaction, which must be named. No code of the package runs before it is installed.
     """
-    if not grants and not _terminal():
+    if not grants and not terminal():
         raise Failure("say --grant all or --grant NAME,… (there is no terminal to ask on)", USAGE)
     chosen = [name.strip() for text in grants for name in text.split(",") if name.strip()]
     params: dict[str, Any] = {"owner": owner, "hub": hub, "gateways": list(gateways)}
-    found = session.call("admin_pluginInspect", {"source": _source(source), "grants": chosen, **params})
+    found = session.call("admin_pluginInspect", {"source": absolute(source, sha256), "grants": chosen, **params})
     if not session.json:
-        click.echo(_shown(found, owner, hub, gateways))
+        click.echo(shown(found, owner, hub, gateways))
     if not grants:
-        chosen = [name for name in found["requests"] if click.confirm(f"Allow it to {_PURPOSE[name]}? [{name}]")]
+        chosen = [name for name in found["requests"] if click.confirm(f"Allow it to {PURPOSE[name]}? [{name}]")]
     params |= {"source": found["source"], "digest": found["digest"], "grants": chosen}
     added = session.call("admin_pluginAdd", params)
     session.show(added, lambda value: f"{value['id']} {value['version']} is installed for {value['owner']}")
@@ -137,51 +133,12 @@ def _print(session: Session, lines: list[str]) -> None:
         click.echo(json.dumps(line, ensure_ascii=False) if session.json else printable(line))
 
 
-def _terminal() -> bool:
-    return sys.stdin.isatty()
-
-
-def _source(source: str) -> str:
-    """Return a directory as an absolute path; other sources as they are."""
-    if source.startswith(("pypi:", "npm:")):
-        return source
-    return str(Path(source).expanduser().absolute())
-
-
-def _shown(found: dict[str, Any], owner: str | None, hub: str | None, gateways: tuple[str, ...]) -> str:
-    lines = [
-        f"{found['id']} {found['version']}: {found['name']}. {found['description']}",
-        f"  source   {found['source']}",
-        f"  digest   {found['digest']}",
-    ]
-    if owner is not None:
-        lines.append(f"  owner    {owner}")
-    if found["keys"] is not None:
-        lines.append(f"  keys     below {found['keys']['path']}")
-    if found["hub"] is not None:
-        lines.append(f"  hub      {hub or found['hub']}")
-    for row in found["gateways"]:
-        lines.append(f"  gateway  {row['name']} on chain {row['chain']}: {row['address']}")
-        for kind in ("deposit", "withdraw", "dispute"):
-            lines += [f"           {kind} {function}" for function in row[kind]]
-    lines += [f"  gateway  {text} (yours)" for text in gateways]
-    for row in found["actions"]:
-        spends = f", spends {row['spends']['asset']} up to {row['spends']['param']}" if row["spends"] else ""
-        unasked = "; connected sites may call this unasked" if row["approval"] == "never" else ""
-        lines.append(f"  action   {row['name']} ({row['approval']}{spends}{unasked})")
-    lines.append(f"  asks for {', '.join(found['requests']) or 'nothing'}")
-    if found["permissions"]["layer1"]:
-        lines.append(f"           layer1: {', '.join(found['permissions']['layer1'])}")
-    lines.append("  Budgets bind the sites that call it, not the plugin: it can lose what you deposit into it.")
-    return "\n".join(printable(line) for line in lines)
-
-
 def _told(value: dict[str, Any]) -> str:
     lines = []
-    for name, shown in value.items():
-        if isinstance(shown, list | dict):
-            text = json.dumps(shown, ensure_ascii=False)
+    for name, part in value.items():
+        if isinstance(part, list | dict):
+            text = json.dumps(part, ensure_ascii=False)
         else:
-            text = "none" if shown is None else str(shown)
+            text = "none" if part is None else str(part)
         lines.append(printable(f"{name:12} {text}"))
     return "\n".join(lines)

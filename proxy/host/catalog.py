@@ -7,23 +7,25 @@ same commands work on it under the directory's lock.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from middleware.errors import shorten
+from proxy.host.choices import InstallRefused
+from proxy.host.exchanges import Exchanges, TakesActions
 from proxy.host.installed import InstalledPlugin
-from proxy.host.installer import Installer, InstallRefused
+from proxy.host.installer import Installer
 from proxy.host.plugin_log import PluginLog
 from proxy.host.ports import Audit
 from proxy.host.registry import Registry
 from proxy.host.state import States
 
 
-class Revokes(Protocol):
-    """What of the permissions a removal needs."""
+class Revokes(TakesActions, Protocol):
+    """What of the permissions a removal and an update need."""
 
     def drop_plugin(self, plugin: str) -> None:
         """Take from everybody what they hold for it."""
@@ -45,10 +47,12 @@ class Catalog:
         logs: Path,
         chain_id: Callable[[], int | None],
         money_inside: Callable[[str], bool],
+        rules: Sequence[TakesActions] = (),
     ) -> None:
         self.registry = registry
         self.installer = installer
         self.states = states
+        self.exchanges = Exchanges(registry, audit, (permissions, *rules))
         self._permissions = permissions
         self._audit = audit
         self._logs = logs
@@ -108,5 +112,6 @@ class Catalog:
         self.states.forget(plugin_id)
         if delete_store:
             shutil.rmtree(self.store_folder(plugin_id), ignore_errors=True)
+            shutil.rmtree(self.registry.folder(plugin_id) / "snapshots", ignore_errors=True)
         shutil.rmtree(self.registry.folder(plugin_id) / "code", ignore_errors=True)
         return {"id": plugin_id, "store": kept, "released": release}

@@ -50,7 +50,7 @@ def read_package(folder: Path, skipped: frozenset[str] = SKIPPED) -> list[File]:
     total = 0
     for path in _walk(folder, 0, skipped):
         name = path.relative_to(folder).as_posix()
-        _check_name(name)
+        check_name(name)
         data = _read(path, name)
         total += len(data)
         files.append(File(name, data))
@@ -129,7 +129,8 @@ def _read(path: Path, name: str) -> bytes:
         return file.read(MAX_FILE + 1)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise ManifestError for a path that no package may hold."""
     parts = name.split("/")
     if any(_NAME.fullmatch(part) is None or part in (".", "..") for part in parts):
         raise ManifestError(f"{shorten(name)!r} is not a file name a package may have")

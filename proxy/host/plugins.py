@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from middleware.errors import PluginUnavailable, Unauthorized
@@ -19,9 +19,9 @@ from proxy.host.abi_values import check_fields
 from proxy.host.asking import Asking
 from proxy.host.background import Background
 from proxy.host.catalog import Catalog
+from proxy.host.choices import InstallRefused
 from proxy.host.hosting import Hosted
 from proxy.host.installed import ActionSpec, InstalledPlugin
-from proxy.host.installer import InstallRefused
 from proxy.host.late_answers import Record
 from proxy.host.ports import Ports
 from proxy.host.sandbox.undumpable import make_undumpable
@@ -178,6 +178,22 @@ class Plugins:
             plugin = self.catalog.get(plugin_id)
             if plugin is not None:
                 await self._host(plugin, eager=True)
+
+    async def exchange(self, plugin_id: str, change: Callable[[], Awaitable[Any]]) -> None:
+        """Stop a plugin, do `change` to its files and record, and host what stands there then, whatever came of it."""
+        async with self._changing:
+            present = self._hosted.pop(plugin_id, None)
+            if present is not None:
+                await present.close()
+                if present.plugin.path:
+                    self._ports.signer.close_plugin(present.plugin.path)
+            try:
+                await change()
+            finally:
+                self._unreadable.pop(plugin_id, None)
+                plugin = self.catalog.get(plugin_id)
+                if plugin is not None:
+                    await self._host(plugin, eager=True)
 
     async def remove(self, plugin_id: str, *, delete_store: bool, release: bool) -> dict[str, Any]:
         """Stop and forget a plugin. Its store is deleted only if nothing of the owner's is known to be locked by it."""

@@ -29,8 +29,24 @@ class Override(msgspec.Struct, frozen=True):
     address: str
 
 
+class Former(msgspec.Struct, frozen=True):
+    """The version before, to which `rollback` returns. `snapshot`: the folder's name of its store (empty: it had none)."""
+
+    digest: str
+    source: str
+    owner: str
+    grants: tuple[str, ...]
+    hub_url: str | None = None
+    gateways: tuple[Override, ...] = ()
+    snapshot: str = ""
+
+
 class Record(msgspec.Struct, frozen=True):
-    """What the owner agreed to. `quarantined` says why it does not run, empty: it does."""
+    """What the owner agreed to. `quarantined` says why it does not run, empty: it does.
+
+    `binding`: what the id stays bound to (empty: the source itself). `replaced`: the store has to be put in the place of
+    another one, which is kept under this name; empty: no exchange is under way.
+    """
 
     id: str
     digest: str
@@ -42,6 +58,9 @@ class Record(msgspec.Struct, frozen=True):
     gateways: tuple[Override, ...] = ()
     installed: int = 0
     quarantined: str = ""
+    binding: str = ""
+    former: Former | None = None
+    replaced: str = ""
 
 
 class Binding(msgspec.Struct, frozen=True):
@@ -74,7 +93,7 @@ class Registry:
     def put(self, record: Record) -> None:
         """Write a record and its binding together."""
         key = record.id.encode()
-        binding = Binding(record.source, record.path)
+        binding = Binding(record.binding or record.source, record.path)
         self._space.write({b"r" + key: msgspec.json.encode(record), b"b" + key: msgspec.json.encode(binding)})
 
     def remove(self, plugin_id: str, *, release: bool) -> None:

@@ -6,6 +6,7 @@ two steps: `admin_pluginInspect` shows what would be agreed to, `admin_pluginAdd
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -13,10 +14,12 @@ from msgspec import Meta
 
 from middleware.waist import Context, Handler
 from proxy.host.catalog import Catalog
+from proxy.host.choices import Choices, InstallRefused
+from proxy.host.inspection import Inspected
 from proxy.host.installed import InstalledPlugin
-from proxy.host.installer import Choices, InstallRefused
 from proxy.host.manifest import GRANTS
 from proxy.host.plugins import Plugins
+from proxy.host.registry import Record
 from proxy.methods.admin_params import AdminParams, BadRequest, read
 
 
@@ -42,6 +45,22 @@ class Add(Inspect, frozen=True, kw_only=True):
     """`digest`: of what was inspected; absent: of what lies there now."""
 
     grants: list[str]
+    digest: str | None = None
+
+
+class Update(Inspect, frozen=True, kw_only=True):
+    """`source`: absent: where it came from, for a directory. `digest`: of what was shown; absent: it is only shown."""
+
+    id: str
+    source: str | None = None  # type: ignore[assignment]
+    digest: str | None = None
+
+
+class Rollback(AdminParams, frozen=True, kw_only=True):
+    """`store`: its snapshot comes back too; `digest`: of the version that was shown; absent: it is only shown."""
+
+    id: str
+    store: bool = False
     digest: str | None = None
 
 
@@ -80,6 +99,8 @@ def admin_handlers(catalog: Catalog, plugins: Plugins | None = None) -> dict[str
     return {
         "admin_pluginInspect": administration.inspect,
         "admin_pluginAdd": administration.add,
+        "admin_pluginUpdate": administration.update,
+        "admin_pluginRollback": administration.rollback,
         "admin_pluginList": administration.list_,
         "admin_pluginInfo": administration.info,
         "admin_pluginRemove": administration.remove,
@@ -98,18 +119,43 @@ class PluginAdministration:
     async def inspect(self, params: Any, _: Context) -> dict[str, Any]:
         """Return what installing a source would mean; refuse choices with which it could not be installed."""
         asked = read(params, Inspect)
-        inspected = self._catalog.installer.inspect(asked.source)
+        inspected = await self._catalog.installer.inspect(asked.source)
         self._catalog.installer.record(inspected, asked.choices())
         return inspected.to_json()
 
     async def add(self, params: Any, _: Context) -> dict[str, Any]:
         """Install; the plugin runs when this is answered by a daemon. Return it as `plugin info` shows it."""
         asked = read(params, Add)
-        inspected = self._catalog.installer.inspect(asked.source)
-        if asked.digest is not None and asked.digest != inspected.digest:
-            raise InstallRefused("the files changed since they were shown; look at them again")
+        inspected = await self._catalog.installer.inspect(asked.source)
+        if asked.digest is not None:
+            _check_same(asked.digest, inspected)
         record = await self._catalog.installer.install(inspected, asked.choices())
         return await self._changed(record.id)
+
+    async def update(self, params: Any, _: Context) -> dict[str, Any]:
+        """Return what another version changes; with its digest, take it and return it as `plugin info` shows it."""
+        asked = read(params, Update)
+        present, old = self._present(asked.id)
+        inspected = await self._catalog.installer.inspect(asked.source or _again(present.source))
+        record, found = self._catalog.installer.updated(present, old.manifest, inspected, asked.choices())
+        if asked.digest is None:
+            return {**inspected.to_json(), **found.to_json(), "grants": list(record.grants), "owner": record.owner}
+        _check_same(asked.digest, inspected)
+        await self._catalog.installer.store(inspected, record)
+        return await self._exchanged(asked.id, lambda: self._catalog.exchanges.update(present, record, found))
+
+    async def rollback(self, params: Any, _: Context) -> dict[str, Any]:
+        """Return what going back to the version before changes; with its digest, go back."""
+        asked = read(params, Rollback)
+        self._find(asked.id)
+        exchanges = self._catalog.exchanges
+        record, found = exchanges.rolled_back(asked.id, store=asked.store)[1:]
+        if asked.digest is None:
+            shown = {"id": asked.id, "source": record.source, "digest": record.digest, **found.to_json()}
+            return {**shown, "grants": list(record.grants), "store": asked.store}
+        if asked.digest != record.digest:
+            raise InstallRefused("another version stands before this one now; look at it again")
+        return await self._exchanged(asked.id, lambda: exchanges.rollback(asked.id, store=asked.store))
 
     async def list_(self, params: Any, _: Context) -> list[dict[str, Any]]:
         """Return every plugin in short."""
@@ -148,6 +194,19 @@ class PluginAdministration:
         lines, cursor = self._catalog.log(plugin.id).read(asked.after, asked.limit)
         return {"lines": lines, "cursor": cursor}
 
+    async def _exchanged(self, plugin_id: str, change: Callable[[], Awaitable[Any]]) -> dict[str, Any]:
+        if self._plugins is not None:
+            await self._plugins.exchange(plugin_id, change)
+        else:
+            await change()
+        return self._shown(self._find(plugin_id))
+
+    def _present(self, plugin_id: str) -> tuple[Record, InstalledPlugin]:
+        plugin, record = self._catalog.get(plugin_id), self._catalog.registry.get(plugin_id)
+        if plugin is None or record is None:
+            raise BadRequest(f"no plugin {plugin_id!r} is installed; `l2proxy plugin list` shows which are")
+        return record, plugin
+
     async def _changed(self, plugin_id: str) -> dict[str, Any]:
         if self._plugins is not None:
             await self._plugins.rehost(plugin_id)
@@ -179,6 +238,7 @@ class PluginAdministration:
             **self._status(plugin),
             "source": plugin.source,
             "digest": plugin.digest,
+            "before": self._before(plugin.id),
             "owner": plugin.owner,
             "keys": None if manifest.keys is None else manifest.keys.path,
             "hubUrl": plugin.hub_url,
@@ -198,6 +258,26 @@ class PluginAdministration:
             "grants": [name for name in GRANTS if name in plugin.grants],
             "refused": [name for name in GRANTS if name in manifest.requested() - plugin.grants],
         }
+
+    def _before(self, plugin_id: str) -> dict[str, Any] | None:
+        """Return the version that `rollback` returns to."""
+        record = self._catalog.registry.get(plugin_id)
+        former = None if record is None else record.former
+        if former is None:
+            return None
+        return {"digest": former.digest, "source": former.source, "snapshot": bool(former.snapshot)}
+
+
+def _check_same(digest: str, inspected: Inspected) -> None:
+    if digest != inspected.digest:
+        raise InstallRefused("the files changed since they were shown; look at them again")
+
+
+def _again(source: str) -> str:
+    """Return the source itself where another version can stand there. Raises InstallRefused."""
+    if source.startswith(("pypi:", "npm:")) or "#sha256=" in source:
+        raise InstallRefused(f"it came from {source}; name the version to update to")
+    return source
 
 
 def _functions(gateway: Any) -> dict[str, list[str]]:

@@ -80,7 +80,7 @@ def test_a_wrong_choice_is_one_sentence(home: Home, wrong: tuple[str, ...]) -> N
 
 
 def test_on_a_terminal_each_grant_is_asked(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.cli.plugin._terminal", lambda: True)
+    monkeypatch.setattr("proxy.cli.plugin.terminal", lambda: True)
     ended = run("add", str(ECHO), typed="y\nn\ny\n")
     assert ended.exit_code == 0, ended.output
     assert "connected sites may call this unasked" in ended.output

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from middleware.methods import MethodClass, MethodTable
 from middleware.questions import Decision, Question
 from middleware.waist import Answer, Context, Origin, Request, result
 from proxy.host.catalog import Catalog
+from proxy.host.choices import Choices
 from proxy.host.installed import InstalledPlugin
-from proxy.host.installer import Choices, Installer
+from proxy.host.installer import Installer
 from proxy.host.plugins import Plugins
 from proxy.host.ports import Ports
 from proxy.host.registry import Registry
@@ -154,6 +155,9 @@ class FakePermissions:
 
     def drop_plugin(self, plugin: str) -> None:
         self.dropped.append(plugin)
+
+    def drop_actions(self, plugin: str, actions: Sequence[str]) -> None:
+        self.dropped += [f"{plugin}.{action}" for action in actions]
 
     def on_revoked(self, callback: Callable[[Origin], None]) -> None:
         self.callbacks.append(callback)
@@ -314,7 +318,7 @@ class Home:
     async def add(self, source: Path, *grants: str, **choices: Any) -> InstalledPlugin:
         """Install and host a plugin; without `grants` all that "all" means."""
         catalog = self.plugins.catalog
-        inspected = catalog.installer.inspect(str(source))
+        inspected = await catalog.installer.inspect(str(source))
         await catalog.installer.install(inspected, Choices(grants=grants or ("all",), **choices))
         await self.plugins.rehost(inspected.manifest.id)
         plugin = self.plugins.get(inspected.manifest.id)

@@ -11,7 +11,7 @@ import pytest
 from middleware.errors import PluginUnavailable
 from middleware.questions import digest_of
 from middleware.waist import OWNER, Context
-from proxy.host.installer import InstallRefused
+from proxy.host.choices import InstallRefused
 from proxy.methods.plugin_administration import admin_handlers
 from tests.host.neighbours import ECHO, Home, new_keyring, package
 
