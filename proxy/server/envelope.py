@@ -73,7 +73,7 @@ _NEXT = re.compile(rb"[ \t\r\n]*([,}])")
 def parse(body: bytes, most_items: int) -> Request | Invalid | Batch:
     """Return the call or calls of one body; whatever is wrong comes back as `Invalid`, nothing is raised."""
     try:
-        if deeper_than(MOST_DEPTH, body):
+        if len(body) > MOST_DEPTH and deeper_than(MOST_DEPTH, body):
             return Invalid(InvalidRequest(f"the request is nested more than {MOST_DEPTH} levels deep"))
         if not body.isascii():
             body.decode()  # the JSON decoder does not look into what it skips

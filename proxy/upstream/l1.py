@@ -23,7 +23,7 @@ from middleware.waist import LargeReply, NodeReply, Request
 from proxy.upstream.addresses import parse
 from proxy.upstream.arrival import Keeping
 from proxy.upstream.block_tracker import BlockTracker
-from proxy.upstream.exchange import Deadlines, Exchange
+from proxy.upstream.exchange import Deadlines
 from proxy.upstream.failover import Failover, Nobody, refuses, unknown
 from proxy.upstream.failures import Late, NodeFailure, Overloaded, Unreachable, WrongChain
 from proxy.upstream.following import POLL_DEV, POLL_FAR, POLL_NEAR, Following
@@ -63,12 +63,13 @@ class L1:
         self._notice = notice
         self._identity: ChainIdentity | None = None
         self._lost: type[NodeFailure] | None = None  # what the owner was told last
-        self._deadlines = Deadlines(call_seconds)
+        self.deadlines = Deadlines(call_seconds)
         self._first: Node | None = None  # the one to be asked, while nothing need be found out first
         self._look_at = 0.0
         keeping = Keeping(response_limit, folder)
         self.nodes: list[Node] = []
         self.nodes += [Node(parse(url), keeping, self._admit, self._choose) for url in urls]
+        self.several = len(self.nodes) > 1
         self._choose()
         self._following = Following(self._line, self.call, self._confirm, self._revive, self._poll_seconds)
         self.blocks: BlockTracker = self._following.blocks
@@ -100,7 +101,7 @@ class L1:
     async def close(self) -> None:
         """Stop following the chain and end every connection."""
         await self._following.stop()
-        self._deadlines.close()
+        self.deadlines.close()
         await asyncio.gather(*(node.close() for node in self.nodes))
 
     @property
@@ -149,20 +150,20 @@ class L1:
         figures.requests += 1
         figures.in_flight += 1
         started = time.monotonic()
-        self._deadlines.add(exchange)
+        self.deadlines.add(exchange)
         try:
             body = await exchange.answer()
         except NodeFailure as failure:
-            self._deadlines.remove(exchange)
+            self.deadlines.remove(exchange)
             node.failed(failure)
             return await self.elsewhere(request, node, failure, started)
         except asyncio.CancelledError:  # it stays under its deadline: what it left at the node ends with it
             raise
         except BaseException:
-            self._deadlines.remove(exchange)
+            self.deadlines.remove(exchange)
             raise
         else:
-            self._deadlines.remove(exchange)
+            self.deadlines.remove(exchange)
             if node.sound:
                 figures.answered(time.monotonic() - started)
             else:
@@ -180,7 +181,7 @@ class L1:
         exchange = node.post(request) if node is not None else None
         if node is None or exchange is None:
             return None
-        self._deadlines.add(exchange)
+        self.deadlines.add(exchange)
         return Passage(self, request, node, exchange, then)
 
     async def call(self, method: str, *params: Any) -> Any:
@@ -197,15 +198,6 @@ class L1:
                 return await self._following.subscriptions.subscribe(params, deliver)
         except TimeoutError as error:
             raise Disconnected(f"the L1 node did not answer eth_subscribe within {self._call_seconds:g} s") from error
-
-    @property
-    def several(self) -> bool:
-        """Tell whether there is another node to ask."""
-        return len(self.nodes) > 1
-
-    def ended(self, exchange: Exchange) -> None:
-        """Take an exchange from under its deadline."""
-        self._deadlines.remove(exchange)
 
     def done(self, request: Request, body: bytes | LargeReply) -> NodeReply | LargeReply:
         """Return what the asker gets, and learn what the answer tells of the node and the chain."""
@@ -266,7 +258,7 @@ class L1:
         """Try nodes that failed, and compare how far the others are, where there are several."""
         await asyncio.gather(*(node.try_again() for node in self.nodes))
         now = asyncio.get_running_loop().time()
-        if len(self.nodes) > 1 and now >= self._look_at:
+        if self.several and now >= self._look_at:
             self._look_at = now + self._poll_seconds()
             good = [node for node in self.nodes if node.trouble is None]
             await asyncio.gather(*(node.look(_LOOK_SECONDS) for node in good))

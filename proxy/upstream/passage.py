@@ -13,7 +13,7 @@ from typing import Protocol
 
 from middleware.passing import Then
 from middleware.waist import LargeReply, NodeReply, Request
-from proxy.upstream.exchange import Exchange
+from proxy.upstream.exchange import Deadlines, Exchange
 from proxy.upstream.failover import refuses
 from proxy.upstream.failures import NodeFailure, Overloaded
 from proxy.upstream.node import Node
@@ -24,12 +24,9 @@ log = logging.getLogger("l2proxy.upstream")
 class Chain(Protocol):
     """`L1`, as a passage sees it."""
 
-    @property
-    def several(self) -> bool:
-        """Tell whether there is another node to ask."""
-
-    def ended(self, exchange: Exchange) -> None:
-        """Take an exchange from under its deadline."""
+    several: bool
+    """Whether there is another node to ask."""
+    deadlines: Deadlines
 
     def done(self, request: Request, body: bytes | LargeReply) -> NodeReply | LargeReply:
         """Return what the asker gets."""
@@ -61,7 +58,7 @@ class Passage:
     def settled(self, body: bytes | LargeReply) -> None:
         """Hand the answer on."""
         chain, node = self._chain, self._node
-        chain.ended(self._exchange)
+        chain.deadlines.remove(self._exchange)
         figures = node.figures
         figures.in_flight -= 1
         if node.sound:
@@ -75,7 +72,7 @@ class Passage:
 
     def failed(self, error: Exception) -> None:
         """Go on elsewhere, or hand the error on."""
-        self._chain.ended(self._exchange)
+        self._chain.deadlines.remove(self._exchange)
         self._node.figures.in_flight -= 1
         if isinstance(error, NodeFailure):
             self._node.failed(error)
