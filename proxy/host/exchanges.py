@@ -151,7 +151,6 @@ def _former(record: Record, snapshot: str) -> Former:
     return Former(
         digest=record.digest,
         source=record.source,
-        owner=record.owner,
         grants=record.grants,
         hub_url=record.hub_url,
         gateways=record.gateways,

@@ -95,7 +95,7 @@ class Indexes:
         )
         if not digests or not wanted.place:
             page = (
-                await _get(session, f"{self._npm}/{quote(wanted.name, safe='@')}/{wanted.version}", MAX_PAGE, what)
+                await _get(session, f"{self._npm}/{quote(wanted.name, safe='@/')}/{wanted.version}", MAX_PAGE, what)
             )[2]
             row = _read_json(page, what)
             place = row.get("dist") if isinstance(row, dict) else None

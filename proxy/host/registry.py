@@ -34,7 +34,6 @@ class Former(msgspec.Struct, frozen=True):
 
     digest: str
     source: str
-    owner: str
     grants: tuple[str, ...]
     hub_url: str | None = None
     gateways: tuple[Override, ...] = ()

@@ -16,6 +16,7 @@ from middleware.questions import Decision, Question
 from middleware.waist import Answer, Context, Origin, Request, result
 from proxy.host.catalog import Catalog
 from proxy.host.choices import Choices
+from proxy.host.indexes import Indexes
 from proxy.host.installed import InstalledPlugin
 from proxy.host.installer import Installer
 from proxy.host.plugins import Plugins
@@ -247,6 +248,7 @@ class Home:
     dispatched: list[tuple[Request, Context]] = field(default_factory=list)
     limits: dict[str, Any] = field(default_factory=dict)
     money_inside: set[str] = field(default_factory=set)
+    index: str = "http://127.0.0.1:1"  # of packages; nothing answers there
     back_off: tuple[float, ...] = (0.01,)
     clock: Callable[[], float] | None = None
     imported: bool = False
@@ -273,6 +275,7 @@ class Home:
             chain_id=lambda: self.l1.chain_id,
             layer1_allowed=allowed,
             check_gateway=None,
+            indexes=Indexes(self.index, self.index),
         )
         states = States(chain.space("state"))
         catalog = Catalog(
