@@ -38,9 +38,13 @@ def need(condition: bool, what: str) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep what daemons write outside their data directory (the second counters) out of the home of who runs the tests."""
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what daemons write outside their data directory (second counters, locks of phrases) to these tests alone."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+    runtime = tempfile.mkdtemp(prefix="l2r-")  # short: sockets lie there
+    os.environ["XDG_RUNTIME_DIR"] = runtime
+    yield
+    shutil.rmtree(runtime, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

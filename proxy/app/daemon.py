@@ -32,6 +32,7 @@ from proxy.app.exposition import Exposition
 from proxy.app.ground import open_ground
 from proxy.app.health import Health, Stores, Watched, check_doors
 from proxy.app.layer1 import open_l1
+from proxy.app.one_phrase import take_phrase, take_phrase_when_unlocked
 from proxy.app.options import RunOptions, StartRefused
 from proxy.app.services import Services
 from proxy.app.standing import Standing
@@ -43,6 +44,7 @@ from proxy.server.door import Door
 from proxy.server.http import DappListener
 from proxy.server.socket import SocketListener, socket_path
 from proxy.storage.directory import DataDirectory
+from proxy.storage.phrase_lock import PhraseLock
 from proxy.wallet import key_libraries
 from proxy.wallet.keystore import Keystore, KeystoreError, Secrets
 from proxy.wallet.sealing import WrongPassword
@@ -116,11 +118,17 @@ async def open_daemon(options: RunOptions, notice: Notice) -> AsyncIterator[tupl
         directory.lock()
         stack.callback(directory.release)
         keystore = Keystore(directory.keystore)
+        phrase = PhraseLock(options.data)
+        stack.callback(phrase.release)
+        if not options.dev:
+            take_phrase(phrase, keystore, notice)
         secrets = await _opened(keystore, options, notice)
         l1 = await open_l1(options, directory, (account.address for account in keystore.accounts()), notice)
         stack.push_async_callback(l1.close)
         gateways = Gateways(l1, directory.chain_database.space("gateways"))
         ground = open_ground(directory, options.config, notice, gateways.check)
+        if not options.dev:
+            take_phrase_when_unlocked(phrase, ground.keyring, notice)
         if secrets is not None:
             ground.keyring.admit(secrets)
         table = MethodTable(options.config.methods.allow, dev=options.dev)
