@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
-from proxy.cli.plugin_authoring import check
+from proxy.cli.plugin_authoring import check, pack_, test
 from proxy.cli.plugin_shown import PURPOSE, absolute, shown, terminal
+from proxy.cli.plugin_starting import new
 from proxy.cli.plugin_versions import rollback, update
 from proxy.cli.session import USAGE, Failure, Session, printable, session_options, table
 
@@ -23,7 +24,7 @@ def plugin() -> None:
     """Layer-2 plugins: third-party code that runs in a process of its own."""
 
 
-for _command in (check, update, rollback):
+for _command in (check, update, rollback, new, test, pack_):
     plugin.add_command(_command)
 
 

@@ -1,12 +1,16 @@
-"""`l2proxy plugin check`: is this directory a plugin that would install, and does its code do what its manifest says?
+"""`l2proxy plugin check|test|pack`: does this folder install, do its tests pass, and its archive.
 
-Runs without a daemon and without a data directory. The code is read in a plugin process with the limits of a real one,
-never in this one.
+Runs without a daemon and without a data directory. For `check` the code is read in a plugin process with the limits of a real one;
+`test` runs the author's own tests, in a process of their own with the SDK that l2proxy brings along.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +22,14 @@ if TYPE_CHECKING:
     from proxy.host.inspection import Inspected
     from proxy.host.manifest import Action
 
+_DIRECTORY = click.argument("directory", type=click.Path(path_type=Path), default=".")
+
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path), default=".")
+@_DIRECTORY
+@click.option("--fix", is_flag=True, help="Write the action tables of plugin.toml from the code.")
 @session_options
-def check(session: Session, directory: Path) -> None:
+def check(session: Session, directory: Path, fix: bool) -> None:
     """Say whether the plugin in DIRECTORY would install.
 
     Validates its manifest and compares the actions it declares with those of its code.
@@ -31,27 +38,99 @@ def check(session: Session, directory: Path) -> None:
 
     inspected, found = asyncio.run(_read(directory.absolute()))
     wrong = differences(inspected.manifest, found)
+    if wrong and fix:
+        _write_actions(directory, inspected, found)
+        inspected, found = asyncio.run(_read(directory.absolute()))
+        wrong = differences(inspected.manifest, found)
     if wrong:
         raise Failure(f"{inspected.manifest.id}: " + "; ".join(wrong))
     shown: dict[str, Any] = {"id": inspected.manifest.id, "digest": inspected.digest, "actions": len(found)}
     session.show(shown, lambda value: f"{value['id']} would install: actions {value['actions']}, {value['digest']}")
 
 
+@click.command()
+@_DIRECTORY
+@session_options
+def test(session: Session, directory: Path) -> None:
+    """Run the tests in DIRECTORY/tests (unittest) with the SDK that l2proxy brings along; no daemon, no registry."""
+    import l2proxy_sdk
+
+    folder = directory.absolute()
+    if not any((folder / "tests").glob("test*.py")):
+        raise Failure(f"there is no tests/test_….py in {directory}")
+    sdk = Path(l2proxy_sdk.__file__).parent.parent
+    ended = subprocess.run(
+        [sys.executable, "-m", "unittest", "discover", "-s", "tests"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{sdk}", "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=sys.stderr.fileno() if session.json else None,
+        check=False,
+    )
+    if ended.returncode != 0:
+        raise Failure("the tests failed")
+    session.show({"passed": True}, lambda _: "the tests passed")
+
+
+@click.command("pack")
+@_DIRECTORY
+@click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="Default: ID-VERSION.tar.gz here.")
+@session_options
+def pack_(session: Session, directory: Path, output: Path | None) -> None:
+    """Write the plugin in DIRECTORY as one archive, the same bytes on every machine, and say its digest.
+
+    Folders tests and dist stay out. `l2proxy plugin add FILE --sha256 HEX` installs it.
+    """
+    from proxy.host.inspection import check_files
+    from proxy.host.manifest import read_manifest
+    from proxy.host.package import read_package
+    from proxy.host.packing import LEFT_OUT, pack
+    from proxy.host.sources import Source
+    from proxy.wallet import paths
+
+    folder = directory.absolute()
+    try:
+        manifest, files = read_manifest(folder), read_package(folder, LEFT_OUT)
+        check_files(Source("directory", str(folder)), manifest, files, paths, _allowed)
+    except ValueError as error:
+        raise Failure(str(error)) from None
+    data = pack(manifest, files)
+    target = output or Path(f"{manifest.id}-{manifest.version}.tar.gz")
+    try:
+        target.write_bytes(data)
+    except OSError as error:
+        raise Failure(f"{target} cannot be written: {error.strerror}") from None
+    shown = {"id": manifest.id, "version": manifest.version, "file": str(target), "files": len(files)}
+    shown["sha256"] = hashlib.sha256(data).hexdigest()
+    session.show(shown, lambda value: f"{target}: {len(files)} files\nsha256 {value['sha256']}")
+
+
+def _write_actions(directory: Path, inspected: Inspected, coded: list[Action]) -> None:
+    from proxy.host.action_tables import with_actions
+    from proxy.host.manifest import MANIFEST, ManifestError
+    from proxy.storage.files import write_atomic
+
+    path = directory / MANIFEST
+    try:
+        write_atomic(path, with_actions(path.read_text("utf-8"), inspected.manifest, coded).encode(), 0o644)
+    except (ManifestError, OSError) as error:
+        raise Failure(f"{path} is left as it was: {error}") from None
+
+
+def _allowed(method: str) -> bool:
+    from middleware.methods import MethodClass, MethodTable
+
+    return MethodTable().classify(method) is MethodClass.PASS and not method.startswith("eth_send")
+
+
 async def _read(directory: Path) -> tuple[Inspected, list[Action]]:
     """Return the plugin as it would be installed, and the actions its code declares. Raises Failure."""
-    from middleware.methods import MethodClass, MethodTable
     from proxy.host.declarations import declared_by_code
     from proxy.host.indexes import Indexes
     from proxy.host.inspection import inspect_source, laid_out
     from proxy.wallet import paths
 
-    table = MethodTable()
-
-    def allowed(method: str) -> bool:
-        return table.classify(method) is MethodClass.PASS and not method.startswith("eth_send")
-
     try:
-        inspected = await inspect_source(str(directory), paths, allowed, Indexes())
+        inspected = await inspect_source(str(directory), paths, _allowed, Indexes())
         with laid_out(inspected.files) as folder:
             return inspected, await declared_by_code(folder, inspected.manifest)
     except ValueError as error:
