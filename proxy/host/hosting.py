@@ -42,6 +42,7 @@ from proxy.host.services.schedule import Schedule
 from proxy.host.services.store import Store
 from proxy.host.services.store_sealing import Plain, Sealing
 from proxy.host.services.watches import Watches
+from proxy.host.services.worker import Worker
 from proxy.host.state import States
 from proxy.host.store_opening import OpenedStore
 from proxy.storage.counter import Counter
@@ -62,6 +63,7 @@ class Hosted:
         store: OpenedStore,
         output: PluginLog,
         sessions: HubSessions,
+        worker: Worker,
         *,
         unlocked: asyncio.Event,
         other_gateways: Callable[[], frozenset[str]],
@@ -135,7 +137,7 @@ class Hosted:
         services = (
             self.store,
             self.keys,
-            Digests(ports.crypto),
+            Digests(ports.crypto, worker),
             self.watches,
             self.schedule,
             self.hub,

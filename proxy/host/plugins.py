@@ -25,7 +25,9 @@ from proxy.host.installed import ActionSpec, InstalledPlugin
 from proxy.host.late_answers import Record
 from proxy.host.ports import Ports
 from proxy.host.sandbox.undumpable import make_undumpable
+from proxy.host.services.digests import warm_up
 from proxy.host.services.hub_addresses import HubSessions
+from proxy.host.services.worker import Worker
 from proxy.host.store_opening import open_store
 from proxy.storage import StorageError
 
@@ -58,6 +60,7 @@ class Plugins:
         self._background = Background()
         self._asking = Asking(ports, catalog.states, self._background, clock)
         self._sessions: HubSessions | None = None
+        self._worker = Worker(warm_up, ports.crypto)
         self._unreadable: dict[str, InstalledPlugin] = {}  # whose store cannot be opened
         self._unlocked = asyncio.Event()
         self._changing = asyncio.Lock()
@@ -95,6 +98,7 @@ class Plugins:
         async with self._changing:
             await asyncio.gather(*(hosted.close() for hosted in self._hosted.values()))
             self._hosted.clear()
+        self._worker.close()
         if self._sessions is not None:
             await self._sessions.close()
 
@@ -238,6 +242,7 @@ class Plugins:
             opened,
             self.catalog.log(plugin.id),
             self._sessions,
+            self._worker,
             unlocked=self._unlocked,
             other_gateways=lambda: self._gateways_beside(plugin.id),
             is_anothers=lambda address: self._is_anothers(plugin.id, address),

@@ -251,3 +251,22 @@ async def test_unfit_states_change_nothing(home: Home, params: dict[str, object]
     answer = await home.ask("updateLayer2State", params)
     assert answer["error"]["code"] in (-32602, -32005)
     assert home.plugins.states.get("echo") is None
+
+
+async def test_what_takes_longer_than_its_second_to_hash_is_refused_and_the_next_is_not(home: Home) -> None:
+    await home.add(ECHO)
+    types = {"EIP712Domain": [], "It": [{"name": "it", "type": "uint8[]"}]}
+    large: dict[str, object] = {"types": types, "primaryType": "It", "domain": {}, "message": {"it": [1] * 4000}}
+    slow = {"items": [{"typedData": large}] * 60}
+    asked = asyncio.create_task(home.ask("hash", slow))
+    assert await home.invoke("echo", "say", ["meanwhile", 1])
+    refused = (await asked)["error"]
+    assert refused["code"] == -32602
+    assert "to compute" in refused["message"]
+    digest = "0x" + bytes(encode_typed_hash(large)).hex()
+    assert await home.ask("hash", {"items": [{"typedData": large}]}) == {"items": [{"digest": digest}]}
+
+
+def encode_typed_hash(typed: dict[str, object]) -> bytes:
+    signable = encode_typed_data(full_message=typed)
+    return keccak(b"\x19" + signable.version + signable.header + signable.body)

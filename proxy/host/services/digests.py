@@ -1,7 +1,8 @@
 """`recover` and `hash`: digests and signers for plugins that have no fast ones of their own (plugin.md, "Host services").
 
 They need no key and no grant: whoever has the data could compute the same. Up to 64 items in one request, computed beside
-the loop, for they may take long; an error names the item. A signature with a high s is refused, so that no signature has two
+the loop; what may take long, typed data and ABI values of some size, in the worker process and within its second (hardening.md
+28). An error names the item. A signature with a high s is refused, so that no signature has two
 forms.
 """
 
@@ -20,8 +21,12 @@ from proxy.host.aside import Aside
 from proxy.host.blobs import Blob, to_bytes
 from proxy.host.ports import Crypto
 from proxy.host.provider import Asker, HostMethod, Params, shaped
+from proxy.host.services.worker import Worker
 
 MAX_ITEMS = 64
+SMALL = 2048  # bytes of typed data and ABI values that are computed in a thread
+
+Work = Callable[[Any, Any], dict[str, Any]]
 
 
 class Recover(Params, frozen=True, kw_only=True):
@@ -61,8 +66,9 @@ class AbiType(msgspec.Struct, frozen=True, kw_only=True):
 class Digests:
     """The digests of one plugin."""
 
-    def __init__(self, crypto: Crypto) -> None:
+    def __init__(self, crypto: Crypto, worker: Worker) -> None:
         self._crypto = crypto
+        self._worker = worker
         self._aside = Aside()
 
     def methods(self) -> Mapping[str, HostMethod]:
@@ -71,42 +77,55 @@ class Digests:
 
     async def recover(self, params: Recover, _: Asker) -> dict[str, Any]:
         """Return `{address}`, or `{items: [{address}, …]}` for a list."""
-        if params.items is None:
-            return await self._aside.run(lambda: self._recovered(params))
-        rows = _rows(params, Recover)
-        return {"items": await self._aside.run(lambda: _each(rows, self._recovered))}
+        return await self._computed(params, Recover, recovered)
 
     async def hash(self, params: Hash, _: Asker) -> dict[str, Any]:
         """Return `{digest, encoded?}`, or `{items: […]}` for a list."""
-        if params.items is None:
-            return await self._aside.run(lambda: self._hashed(params))
-        rows = _rows(params, Hash)
-        return {"items": await self._aside.run(lambda: _each(rows, self._hashed))}
+        return await self._computed(params, Hash, hashed)
 
-    def _recovered(self, row: Recover) -> dict[str, Any]:
-        given = [part for part in (row.typedData, row.message, row.digest) if part is not None]
-        if len(given) != 1 or row.signature is None:
-            raise InvalidParams("params", "signature and one of typedData, message and digest", "something else")
-        if row.typedData is not None:
-            digest = self._crypto.parse_typed(row.typedData).digest
-        elif row.message is not None:
-            digest = self._crypto.hash_message(to_bytes(row.message, "message"))
+    async def _computed(self, params: Any, kind: type[Any], work: Work) -> dict[str, Any]:
+        rows = [params] if params.items is None else _rows(params, kind)
+        slow = [row for row in rows if row.typedData is not None or getattr(row, "abi", None) is not None]
+        if len(msgspec.json.encode(slow)) > SMALL:
+            answers = await self._worker.run(_each, self._crypto, rows, work, params.items is not None)
         else:
-            digest = check({"type": "bytes32"}, row.digest, "digest")
-        return {"address": self._crypto.recover(digest, row.signature)}
+            answers = await self._aside.run(lambda: _each(self._crypto, rows, work, params.items is not None))
+        return {"items": answers} if params.items is not None else dict(answers[0])
 
-    def _hashed(self, row: Hash) -> dict[str, Any]:
-        given = [part for part in (row.typedData, row.message, row.abi, row.data) if part is not None]
-        if len(given) != 1 or (row.abi is None) != (row.values is None):
-            raise InvalidParams("params", "one of typedData, message, data, and abi with values", "something else")
-        if row.typedData is not None:
-            return {"digest": "0x" + self._crypto.parse_typed(row.typedData).digest.hex()}
-        if row.message is not None:
-            return {"digest": "0x" + self._crypto.hash_message(to_bytes(row.message, "message")).hex()}
-        if row.data is not None:
-            return {"digest": "0x" + keccak(check({"type": "bytes"}, row.data, "data")).hex()}
-        encoded = _encoded(row.abi or [], row.values or [])
-        return {"digest": "0x" + keccak(encoded).hex(), "encoded": "0x" + encoded.hex()}
+
+def warm_up(crypto: Crypto) -> None:
+    """Make the libraries load that hash typed data."""
+    types = {"EIP712Domain": [], "It": [{"name": "it", "type": "uint8"}]}
+    crypto.parse_typed({"types": types, "primaryType": "It", "domain": {}, "message": {"it": 1}})
+
+
+def recovered(crypto: Crypto, row: Recover) -> dict[str, Any]:
+    """Return `{address}` of one item. Raises InvalidParams."""
+    given = [part for part in (row.typedData, row.message, row.digest) if part is not None]
+    if len(given) != 1 or row.signature is None:
+        raise InvalidParams("params", "signature and one of typedData, message and digest", "something else")
+    if row.typedData is not None:
+        digest = crypto.parse_typed(row.typedData).digest
+    elif row.message is not None:
+        digest = crypto.hash_message(to_bytes(row.message, "message"))
+    else:
+        digest = check({"type": "bytes32"}, row.digest, "digest")
+    return {"address": crypto.recover(digest, row.signature)}
+
+
+def hashed(crypto: Crypto, row: Hash) -> dict[str, Any]:
+    """Return `{digest, encoded?}` of one item. Raises InvalidParams."""
+    given = [part for part in (row.typedData, row.message, row.abi, row.data) if part is not None]
+    if len(given) != 1 or (row.abi is None) != (row.values is None):
+        raise InvalidParams("params", "one of typedData, message, data, and abi with values", "something else")
+    if row.typedData is not None:
+        return {"digest": "0x" + crypto.parse_typed(row.typedData).digest.hex()}
+    if row.message is not None:
+        return {"digest": "0x" + crypto.hash_message(to_bytes(row.message, "message")).hex()}
+    if row.data is not None:
+        return {"digest": "0x" + keccak(check({"type": "bytes"}, row.data, "data")).hex()}
+    encoded = _encoded(row.abi or [], row.values or [])
+    return {"digest": "0x" + keccak(encoded).hex(), "encoded": "0x" + encoded.hex()}
 
 
 def _rows(params: Any, kind: type[Any]) -> list[Any]:
@@ -124,13 +143,15 @@ def _rows(params: Any, kind: type[Any]) -> list[Any]:
     return rows
 
 
-def _each(rows: list[Any], work: Callable[[Any], dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the answers for all rows; an error says in which row it lies."""
+def _each(crypto: Crypto, rows: list[Any], work: Work, named: bool) -> list[dict[str, Any]]:
+    """Return the answers for all rows; where they are `named`, an error says in which row it lies."""
     answers = []
     for index, row in enumerate(rows):
         try:
-            answers.append(work(row))
+            answers.append(work(crypto, row))
         except InvalidParams as error:
+            if not named:
+                raise
             data = error.data
             raise InvalidParams(f"items[{index}].{data['param']}", data["expected"], data["got"]) from None
     return answers
