@@ -135,8 +135,9 @@ class InFlight:
             raise
 
     def end(self, key: _Key, call: _Call, outcome: _Outcome) -> None:
-        """Hand what a call came to to all who wait."""
-        del self._calls[key]
+        """Hand what a call came to to all who wait; the first end is the one that counts."""
+        if self._calls.get(key) is call:
+            del self._calls[key]
         for waiter in call.waiting:
             if not waiter.done():
                 waiter.set_result(outcome)

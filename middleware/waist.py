@@ -111,7 +111,7 @@ class Result(msgspec.Struct, frozen=True):
     json: bytes
 
 
-class NodeReply(msgspec.Struct, frozen=True):
+class NodeReply(msgspec.Struct, frozen=True, gc=False):
     """The L1 node's own answer, byte for byte, with the caller's id already in it; may carry an error member."""
 
     body: bytes

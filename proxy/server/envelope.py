@@ -30,7 +30,7 @@ class _Envelope(msgspec.Struct):
     params: Raw | UnsetType = UNSET
 
 
-class _Usual(msgspec.Struct):
+class _Usual(msgspec.Struct, gc=False):
     """A call as libraries write it. If its members, as decoded, fill the body, there is no room for anything else in it.
 
     Neither for another member, nor for one twice, nor for spaces or an escape, which is longer than what it stands for.

@@ -39,7 +39,7 @@ _MOST_DEPTH = 10_000
 _FOLD = 256
 
 
-class Incoming(msgspec.Struct):
+class Incoming(msgspec.Struct, gc=False):
     """The members of a frame from a node that decide where it belongs; decoding one checks the whole frame."""
 
     jsonrpc: str | msgspec.UnsetType = msgspec.UNSET
