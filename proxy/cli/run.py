@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -72,6 +73,19 @@ def run(
         json=session.json,
         allow_unsandboxed=allow_unsandboxed,
     )
+    try:
+        _serve(options)
+    except Failure as failure:
+        if config.log.format != "json":
+            raise
+        from proxy.app.logs import OWNER
+
+        logging.getLogger(OWNER).log(logging.ERROR, failure.message)  # the last line is an object like all others
+        sys.exit(failure.exit_code)
+
+
+def _serve(options: RunOptions) -> None:
+    """Run the daemon; raise `Failure` for whatever keeps it from starting."""
     from proxy.app.daemon import serve  # the whole daemon: not for --help and completion
 
     try:

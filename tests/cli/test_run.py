@@ -136,3 +136,11 @@ def test_ready_line_second_daemon_and_sigterm(short_tmp: Path) -> None:
         _, errors = daemon.communicate(timeout=SECONDS)
     assert daemon.returncode == 0, errors
     assert "Traceback" not in errors
+
+
+def test_a_refused_start_is_a_json_line_too(tmp_path: Path) -> None:
+    done = in_process("run", "--data", tmp_path / "d", "--l1", "http://127.0.0.1:1", "--log-format", "json")
+    assert done.returncode == 1
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert lines[-1]["level"] == "error"
+    assert "no L1 node can be asked" in lines[-1]["message"]
