@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ class NoDaemon(Failure):
     """The command needs a running daemon."""
 
     def __init__(self, data: Path) -> None:
-        super().__init__(f"no daemon runs on {data}; start one with `l2proxy run`", NO_DAEMON)
+        where = "" if data == default_data_directory().absolute() else f" --data {shlex.quote(str(data))}"
+        super().__init__(f"no daemon runs on {data}; start one with `l2proxy run{where}`", NO_DAEMON)
 
 
 @dataclass(frozen=True)

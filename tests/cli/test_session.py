@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from proxy.cli import cli
-from proxy.cli.session import Failure, Session, printable, read_secret, table
+from proxy.cli.session import Failure, NoDaemon, Session, printable, read_secret, table
+from proxy.config import default_data_directory
 from proxy.storage.directory import DataDirectory
 
 ADDRESS = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
@@ -177,3 +178,8 @@ def test_without_a_daemon_the_port_is_that_of_the_config(tmp_path: Path) -> None
     (data / "lock").touch()
     made = Session(data, json=True).call("admin_tokenNew", {"name": "shop"})
     assert made["url"].startswith("http://127.0.0.1:8777/")
+
+
+def test_without_a_daemon_the_command_that_starts_one_names_the_directory() -> None:
+    assert "`l2proxy run --data '/some where'`" in NoDaemon(Path("/some where")).message
+    assert NoDaemon(default_data_directory().absolute()).message.endswith("`l2proxy run`")
