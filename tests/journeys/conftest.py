@@ -13,6 +13,8 @@ import pytest
 
 from proxy.demo.party import Party
 from proxy.demo.processes import Process
+from proxy.wallet.keystore import Keystore
+from proxy.wallet.phrases import new_phrase
 from tests.conftest import TEST_PHRASE
 
 
@@ -44,6 +46,24 @@ async def run_daemon(data: Path, *options: str | Path) -> AsyncIterator[Daemon]:
     finally:
         code = await process.stop()
     assert code == 0, process.log.read_text()
+
+
+@pytest.fixture(autouse=True)
+def quick_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the keystores of the journeys with a derivation that costs nothing: each start of a daemon would pay a second for it.
+
+    The demo command, its refusals and tests/wallet keep the real one.
+    """
+
+    async def init(party: Party, phrase: Path | None) -> None:
+        party.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        party.password.touch(mode=0o600)
+        party.password.write_text("the password of a test\n")
+        words = phrase.read_text().strip() if phrase is not None else new_phrase()
+        keystore = Keystore(party.data / "keystore.json", scrypt_n=16)
+        party.address = keystore.create(words, "the password of a test", imported=phrase is not None).address
+
+    monkeypatch.setattr(Party, "init", init)
 
 
 @pytest.fixture
