@@ -28,9 +28,11 @@ from proxy.host.ports import Ports
 from proxy.methods import (
     account_administration,
     accounts,
+    discovery,
     filters,
     layer2,
     permissions,
+    plugin_adding,
     plugin_administration,
     status,
     subscriptions,
@@ -168,6 +170,8 @@ class Services:
                 authority.permissions, authority.approvals, self.ground.actions, self.keyring.addresses
             ),
             **layer2.handlers(self.plugins, authority.permissions, self.operations, self._deposits),
+            **discovery.handlers(self.plugins.all, authority.permissions, self.table),
+            **plugin_adding.handlers(self.plugins, authority.approvals),
             **subscriptions.handlers(self.subscriptions),
             **filters.handlers(self.filters),
         }

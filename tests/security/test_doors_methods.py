@@ -19,10 +19,6 @@ from proxy.config import Config
 from proxy.server.admin_client import call_admin_socket
 from tests.upstream.fake_node import FakeNode
 
-LATER: set[str] = {"rpc.discover", "l2_addPlugin"}
-"""Rows whose handlers come with later issues: until then nobody answers them, and the node never sees them."""
-
-
 Daemon = tuple[Services, Doors]
 
 
@@ -46,8 +42,7 @@ async def daemon(short_tmp: Path) -> AsyncIterator[Daemon]:
 async def test_every_handler_has_a_row_and_every_row_a_handler(daemon: Daemon) -> None:
     services, _ = daemon
     handlers = set(services.dapp_handlers())
-    assert handlers <= set(OWN)
-    assert set(OWN) - handlers <= LATER
+    assert set(OWN) == handlers
     table = MethodTable()
     assert all(table.classify(name) not in (MethodClass.PASS, MethodClass.BLOCKED) for name in handlers)
 
@@ -66,11 +61,3 @@ async def test_no_admin_method_is_among_them_nor_answered_at_a_dapp_door(daemon:
             with pytest.raises(Exception, match="not served") as refused:
                 await call_admin_socket(doors.ipc.path, name, {})
             assert getattr(refused.value, "code", None) == 4200
-
-
-async def test_rows_without_a_handler_are_refused_and_never_forwarded(daemon: Daemon) -> None:
-    services, doors = daemon
-    for name in LATER - set(services.dapp_handlers()):
-        with pytest.raises(Exception, match="no method") as refused:
-            await call_admin_socket(doors.ipc.path, name, [])
-        assert getattr(refused.value, "code", None) == -32601
