@@ -9,25 +9,24 @@ A plugin nobody needs yet is not started. It must never take another plugin down
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from middleware.errors import PluginUnavailable
 from proxy.host.channel import AnsweredError, Channel, ChannelEnded, Handler, Notified
-from proxy.host.pacing import Pace
+from proxy.host.crashes import BACK_OFF, CRASHES, ON_WATCH, Crashes
 from proxy.host.plugin_log import PluginLog
 from proxy.host.process import PluginProcess
+from proxy.host.process_ends import copy_printed, either, how_it_ended, settle
 from proxy.host.sandbox.report import Unsandboxed
+
+__all__ = ["BACK_OFF", "Life", "NotAsInstalled", "Status"]
 
 START_DEADLINE = 30.0  # seconds for `start` to be answered
 STOP_DEADLINE = 3.0  # seconds for `stop` to be answered
-CRASHES, WITHIN = 5, 600.0
-BACK_OFF = (0.2, 1.0, 3.0, 8.0)  # seconds before the next start, by the crashes of the last ten minutes
-ON_WATCH = (15.0, 30.0, 60.0)  # the same for one that is quarantined in part
-MAX_PRINTED = 64 * 1024  # bytes of one line on standard error
 
 
 class NotAsInstalled(Exception):
@@ -92,12 +91,9 @@ class Life:
         self._may_start = may_start
         self._on_up, self._on_down, self._on_quarantine = on_up, on_down, on_quarantine
         self._has_locked = has_locked
-        self._clock = clock
-        self._back_off, self._on_watch = back_off, on_watch
+        self._crashes = Crashes(back_off, on_watch, clock)
         self.starts = 0  # processes since the daemon began
         self.watches_only = False  # quarantined, but for its watch
-        self._watch_crashes = 0
-        self._crashes: deque[float] = deque(maxlen=CRASHES)
         self._channel: Channel | None = None
         self._process: PluginProcess | None = None
         self._changed = asyncio.Event()
@@ -139,10 +135,10 @@ class Life:
         while not self._stop.is_set():
             if not self._may_start.is_set():
                 self._become(Status.LOCKED, "waits for `l2proxy unlock`")
-                await _either(self._may_start, self._stop)
+                await either(self._may_start, self._stop)
                 continue
             if not self._needed.is_set():
-                await _either(self._needed, self._stop)
+                await either(self._needed, self._stop)
                 continue
             try:
                 why = await self._live()
@@ -184,28 +180,20 @@ class Life:
 
     async def _after_crash(self, why: str) -> bool:
         self._output.host(f"the plugin {why}")
-        self._crashes.append(self._clock())
-        recent = [at for at in self._crashes if self._crashes[-1] - at < WITHIN]
-        pauses = self._back_off
-        if not self.watches_only and len(recent) >= CRASHES:
+        self._crashes.add()
+        if not self.watches_only and self._crashes.too_many:
             reason = f"{CRASHES} crashes in ten minutes, the last: {why}"
-            self.watches_only = await self._has_locked()
+            self.watches_only = self._crashes.on_watch = await self._has_locked()
             if not self.watches_only:
                 self._become(Status.QUARANTINED, reason)
                 self._on_quarantine(self.why)
                 return False
             why = f"{reason}; it has funds locked on L1, so its watch goes on"
             self._on_quarantine(why)
-        if self.watches_only:
-            self._watch_crashes += 1
-            pauses, recent = self._on_watch, recent[:1] * self._watch_crashes
         self._become(Status.CRASHED, why)
-        pause = pauses[min(len(recent), len(pauses)) - 1]
-        try:
-            async with asyncio.timeout(pause):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._crashes.pause()):
                 await self._stop.wait()
-        except TimeoutError:
-            return True
         return True
 
     async def _live(self) -> str:
@@ -218,7 +206,7 @@ class Life:
             return f"cannot be started: {error.strerror}"
         channel = Channel(process.stdout, process.stdin, self._handle, self._notified)
         serving = asyncio.create_task(channel.serve())
-        printing = asyncio.create_task(self._copy_printed(process.stderr))
+        printing = asyncio.create_task(copy_printed(process.stderr, self._output.stderr))
         ending = asyncio.create_task(process.wait())
         try:
             return await self._serve(channel, process, serving, ending)
@@ -226,7 +214,7 @@ class Life:
             self._channel = None
             channel.end("was stopped")
             process.kill()
-            await _settle(serving, printing, ending)
+            await settle(serving, printing, ending)
             process.close()
             self._process = None
 
@@ -246,7 +234,7 @@ class Life:
                     return failure
                 await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if serving.done():
-                return await _how_it_ended(serving.result(), ending, process)
+                return await how_it_ended(serving.result(), ending, process, STOP_DEADLINE)
             await self._finish(channel, process)
             return "was stopped"
         finally:
@@ -283,47 +271,3 @@ class Life:
         except (TimeoutError, AnsweredError, ChannelEnded) as error:
             self._output.host(f"stop was not answered well: {str(error)[:200] or 'too late'}")
         await process.finish()
-
-    async def _copy_printed(self, stderr: asyncio.StreamReader) -> None:
-        pending, pace = b"", Pace()
-        while chunk := await stderr.read(16 * 1024):
-            began = time.perf_counter()
-            *lines, pending = (pending + chunk).split(b"\n")
-            if len(pending) > MAX_PRINTED:
-                lines, pending = [*lines, pending], b""
-            for line in lines:
-                self._output.stderr(line.decode("utf-8", "replace"))
-            pace.spend(time.perf_counter() - began)
-            await pace.give_way()
-        if pending:
-            self._output.stderr(pending.decode("utf-8", "replace"))
-
-
-async def _how_it_ended(reason: str, ending: asyncio.Task[str], process: PluginProcess) -> str:
-    """Prefer how the process ended over the closed pipe that followed from it."""
-    if not reason.startswith("ended"):
-        return reason
-    try:
-        async with asyncio.timeout(STOP_DEADLINE):
-            return await asyncio.shield(ending)
-    except TimeoutError:
-        process.kill()
-        return "closed its output"
-
-
-async def _settle(*tasks: asyncio.Task[Any]) -> None:
-    """Give what reads from a dead process a moment to reach the end; a pipe somebody else holds open has none."""
-    _, pending = await asyncio.wait(tasks, timeout=1.0)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _either(*events: asyncio.Event) -> None:
-    tasks = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

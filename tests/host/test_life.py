@@ -11,6 +11,7 @@ from aiohttp import ClientConnectorError, web
 
 from middleware.errors import PluginUnavailable
 from proxy.host import plugins
+from proxy.host.crashes import Crashes
 from proxy.host.lifecycle import Status
 from proxy.host.services.hub import _fits
 from proxy.host.services.hub_addresses import HubSessions, Refused, check
@@ -92,7 +93,7 @@ async def test_with_funds_locked_the_watch_goes_on_in_quarantine(
         return True
 
     monkeypatch.setattr(hosted.life, "_has_locked", has_locked)
-    monkeypatch.setattr(hosted.life, "_on_watch", (0.01,))
+    monkeypatch.setattr(hosted.life._crashes, "_watch_pauses", (0.01,))
     for _ in range(5):
         channel = await hosted.life.channel(watch=True)
         hosted.life.kill("was shot")
@@ -188,3 +189,25 @@ async def test_a_hub_whose_name_leads_to_this_machine_is_not_connected() -> None
 def test_a_text_that_grows_beyond_a_line_is_noticed_before_it_is_sent() -> None:
     assert _fits("x" * (512 * 1024))
     assert not _fits("\0" * (512 * 1024))
+
+
+def test_the_pauses_between_starts() -> None:
+    now = [0.0]
+    crashes = Crashes((0.2, 1.0, 3.0), (15.0, 60.0), lambda: now[0])
+    paused = []
+    for _ in range(4):
+        crashes.add()
+        paused.append(crashes.pause())
+    assert (paused, crashes.too_many) == ([0.2, 1.0, 3.0, 3.0], False)
+    now[0] = 600.0  # those are too long ago
+    crashes.add()
+    assert (crashes.pause(), crashes.too_many) == (0.2, False)
+    for _ in range(4):
+        crashes.add()
+    assert crashes.too_many
+    crashes.on_watch = True
+    paused = [crashes.pause()]
+    for _ in range(3):
+        crashes.add()
+        paused.append(crashes.pause())
+    assert paused == [15.0, 15.0, 60.0, 60.0]
