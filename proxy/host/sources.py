@@ -19,7 +19,7 @@ from proxy.host.archives import MAX_ARCHIVE, SUFFIXES, unpack, without_top
 from proxy.host.indexes import Indexes
 from proxy.host.locks import Pinned, check_npm_name, normal_name, read_requirements, read_shrinkwrap
 from proxy.host.manifest import MANIFEST, Manifest, ManifestError, parse_manifest
-from proxy.host.package import MAX_FILES, MAX_TOTAL, File, read_package
+from proxy.host.package import MAX_FILES, MAX_TOTAL, File, check_name, read_package
 
 MAX_GRAPH_FILES, MAX_GRAPH = 32_768, 256 * 1024 * 1024  # of an npm graph before it is bundled
 
@@ -184,8 +184,12 @@ def _graph(files: list[File], graph: list[Pinned], tarballs: list[bytes]) -> lis
 
 
 def _unbundled(path: str) -> bool:
-    """Tell whether a file of an npm package never becomes part of a bundle."""
-    return path.endswith((".map", ".ts", ".mts", ".cts", ".md", ".markdown", ".tsbuildinfo"))
+    """Tell whether a file of an npm package is of no use to a bundle: no module, or a name no package of ours may have."""
+    try:
+        check_name(path)
+    except ManifestError:
+        return not path.endswith(_NATIVE)
+    return not path.endswith((".js", ".mjs", ".cjs", ".json", *_NATIVE))
 
 
 def _placed(pinned: Pinned, data: bytes) -> list[File]:

@@ -209,3 +209,21 @@ def test_loopback_pages_are_told_apart() -> None:
     assert not is_loopback(Origin.web("https://localhost.evil.example"))
     assert not is_loopback(Origin.web("https://127.0.0.1.evil.example"))
     assert not is_loopback(Origin.token("localhost"))
+
+
+def test_an_action_that_changed_is_taken_from_everybody_and_the_rest_stays(database: Database) -> None:
+    store = permissions(database)
+    other = Origin.web("https://other.example")
+    told: list[Origin] = []
+    store.on_revoked(told.append)
+    store.grant_invoke(APP, "paychan", ["pay", "read"], Budget("ETH", 5, 60))
+    store.grant_invoke(other, "paychan", ["pay"])
+    store.grant_invoke(other, "stealth", ["pay"])
+    store.drop_actions("paychan", ["pay", "gone"])
+    for held in (store, permissions(database)):
+        assert not held.may_invoke(APP, "paychan", "pay")
+        assert held.may_invoke(APP, "paychan", "read")
+        assert held.budget(APP, "paychan") == Budget("ETH", 5, 60)
+        assert not held.may_invoke(other, "paychan", "pay")
+        assert held.may_invoke(other, "stealth", "pay")
+    assert sorted(map(str, told)) == sorted([str(APP), str(other)])

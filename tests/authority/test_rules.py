@@ -229,3 +229,22 @@ def test_what_cannot_be_used_is_one_sentence(text: str, why: str) -> None:
 def test_amounts_may_exceed_64_bits_as_text() -> None:
     [rule] = parse_rules(f'[[rule]]\nmax_value = "{10**30}"\ndecision = "ask"')
     assert rule.most == 10**30
+
+
+def test_an_action_that_changed_is_answered_by_no_allow_rule_until_rules_are_attested_again(
+    book: RuleBook, owner: Database, clock: Any, question: Make
+) -> None:
+    allow = '[[rule]]\norigin="*"\naction="pay"\ndecision="allow"\n'
+    book.attest(allow)
+    facts = Facts("l2_invoke", plugin="paychan", action="pay", asset="ETH", value=1)
+    asked = question(kind="invoke", facts=facts)
+    other = question(kind="invoke", facts=Facts("l2_invoke", plugin="other", action="pay", asset="ETH", value=1))
+    allowed = (book.decide(asked).decision, book.decide(other).decision)
+    book.drop_actions("paychan", ["pay"])
+    assert allowed == ("allow", "allow")
+    for held in (book, again(owner, clock)):
+        assert "changed since" in held.decide(asked).why
+        assert held.decide(asked).decision == "ask"
+        assert held.decide(other).decision == "allow"
+    book.attest(allow)
+    assert again(owner, clock).decide(asked).decision == "allow"

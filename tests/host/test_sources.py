@@ -54,7 +54,9 @@ class Index:
 
     async def _simple(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        rows = {file: data for file, data in self.files.items() if file.lower().replace("_", "-").startswith(name + "-")}
+        rows = {
+            file: data for file, data in self.files.items() if file.lower().replace("_", "-").startswith(name + "-")
+        }
         if not rows:
             raise web.HTTPNotFound
         hashes = {file: self.said.get(file, sha256(data)) for file, data in rows.items()}
@@ -141,6 +143,7 @@ async def test_an_npm_graph_without_its_scripts(index: tuple[Index, Indexes]) ->
         ("package/package.json", b'{"scripts": {"install": "touch /tmp/never"}}'),
         ("package/i.js", b""),
         ("package/i.d.ts", b""),
+        ("package/perf/O(n).js", b""),
     )
     lock: dict[str, Any] = {
         "lockfileVersion": 3,
@@ -164,6 +167,7 @@ async def test_an_npm_graph_without_its_scripts(index: tuple[Index, Indexes]) ->
     assert found[-2:] == ["npm-shrinkwrap.json", "plugin.toml"]
     assert "node_modules/@s/inner/i.js" in found
     assert "node_modules/@s/inner/i.d.ts" not in found
+    assert "node_modules/@s/inner/perf/O(n).js" not in found
     files.said["demo-1.0.0.tgz"] = sha512(b"other")
     with pytest.raises(ManifestError, match="which is not the one"):
         await names("npm:demo@1.0.0", indexes)
