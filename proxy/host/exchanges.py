@@ -2,7 +2,8 @@
 
 Runs while the plugin is stopped. Code lies under its digest and a snapshot under a name of its own before the record names them;
 the record is written in one batch, so that a power cut leaves the version before or the one after. Putting a store back takes two
-renames: the record says so first, and `finish` ends what a cut interrupted. No store is ever deleted or overwritten here.
+renames: the record says so first, and `finish` ends what a cut interrupted. No store is ever
+deleted or overwritten here; of snapshots the one of the last exchange is kept.
 """
 
 from __future__ import annotations
@@ -63,8 +64,12 @@ class Exchanges:
         if store and not former.snapshot:
             raise InstallRefused("no snapshot was taken: the plugin had no store then; leave --store out")
         folder = self._folder(plugin_id, former.digest)
-        if not is_as_stored(folder, former.digest):
-            raise InstallRefused(f"the version before cannot come back: {CHANGED}")
+        for digest in (former.digest, present.digest):
+            if not is_as_stored(self._folder(plugin_id, digest), digest):
+                which = "before" if digest == former.digest else "of now"
+                raise InstallRefused(
+                    f"the two versions cannot be compared, of that {which} {CHANGED}; remove it, add it anew"
+                )
         try:
             old = read_manifest(folder)
             found = difference(read_manifest(self._folder(plugin_id, present.digest)), old, overridden=False)

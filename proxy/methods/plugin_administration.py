@@ -136,6 +136,11 @@ class PluginAdministration:
         """Return what another version changes; with its digest, take it and return it as `plugin info` shows it."""
         asked = read(params, Update)
         present, old = self._present(asked.id)
+        if old.why_disabled.startswith("disabled"):
+            raise InstallRefused(
+                f"the files of {asked.id} changed, so that nothing can be compared with them; remove it and add it anew, its"
+                " store is kept"
+            )
         inspected = await self._catalog.installer.inspect(asked.source or _again(present.source))
         record, found = self._catalog.installer.updated(present, old.manifest, inspected, asked.choices())
         if asked.digest is None:

@@ -167,6 +167,10 @@ async def test_what_cannot_be_updated_or_rolled_back(tmp_path: Path) -> None:
     (registry.folder("demo") / "code" / before.removeprefix("sha256:") / "new.py").write_text("")
     with pytest.raises(InstallRefused, match="changed after"):
         await offline(home, "Rollback", id="demo")
+    (registry.load(registry.get("demo"), 1).folder / "new.py").write_text("")  # type: ignore[arg-type]
+    write(source, "4")
+    with pytest.raises(InstallRefused, match="nothing can be compared"):
+        await offline(home, "Update", id="demo", grants=[])
     await home.close()
 
 
