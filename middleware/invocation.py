@@ -9,6 +9,7 @@ Nothing here may reach the plugin.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -134,9 +135,13 @@ def _members(raw: bytes) -> tuple[Any, Any, Any, Any]:
     return plugin, action, params, options
 
 
+# Together they name a call of this process and no other, without asking the system for each.
+_RUN, _calls = secrets.token_hex(8), itertools.count()
+
+
 def _call_id(origin: Origin, key: str | None) -> str:
     if key is None:
-        return secrets.token_hex(16)
+        return f"{_RUN}{next(_calls):016x}"
     return hashlib.sha256(f"{origin}\0{key}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
