@@ -1,7 +1,8 @@
 """`l2proxy plugin check|test|pack`: does this folder install, do its tests pass, and its archive.
 
-Runs without a daemon and without a data directory. For `check` the code is read in a plugin process with the limits of a real one;
-`test` runs the author's own tests, in a process of their own with the SDK that l2proxy brings along.
+Runs without a daemon and needs no data directory; `check` asks the index of its config where there is one. For `check` the
+code is read in a plugin process with the limits of a real one; `test` runs the author's own tests, in a process of their own
+with the SDK that l2proxy brings along.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ def check(session: Session, directory: Path, fix: bool) -> None:
     """
     from proxy.host.declarations import differences
 
-    inspected, found = asyncio.run(_read(directory.absolute()))
+    inspected, found = asyncio.run(_read(directory.absolute(), session.data))
     wrong = differences(inspected.manifest, found)
     if wrong and fix:
         _write_actions(directory, inspected, found)
-        inspected, found = asyncio.run(_read(directory.absolute()))
+        inspected, found = asyncio.run(_read(directory.absolute(), session.data))
         wrong = differences(inspected.manifest, found)
     if wrong:
         raise Failure(f"{inspected.manifest.id}: " + "; ".join(wrong))
@@ -122,16 +123,18 @@ def _allowed(method: str) -> bool:
     return MethodTable().classify(method) is MethodClass.PASS and not method.startswith("eth_send")
 
 
-async def _read(directory: Path) -> tuple[Inspected, list[Action]]:
+async def _read(directory: Path, data: Path) -> tuple[Inspected, list[Action]]:
     """Return the plugin as it would be installed, and the actions its code declares. Raises Failure."""
+    from proxy.config import ConfigError, PluginSettings, load
     from proxy.host.declarations import declared_by_code
     from proxy.host.indexes import Indexes
     from proxy.host.inspection import inspect_source, laid_out
     from proxy.wallet import paths
 
     try:
-        inspected = await inspect_source(str(directory), paths, _allowed, Indexes())
+        settings = load(config).plugins if (config := data / "config.toml").is_file() else PluginSettings()
+        inspected = await inspect_source(str(directory), paths, _allowed, Indexes(settings.pypi, settings.npm))
         with laid_out(inspected.files) as folder:
             return inspected, await declared_by_code(folder, inspected.manifest)
-    except ValueError as error:
+    except (ValueError, ConfigError) as error:
         raise Failure(str(error)) from None
