@@ -25,7 +25,8 @@ class DeclarationFailed(ValueError):
 async def declared_by_code(folder: Path, manifest: Manifest) -> list[Action]:
     """Return the actions the code declares. Raises DeclarationFailed."""
     try:
-        process = await spawn(folder, manifest.entry, manifest.permissions.memory_bytes, "declare")
+        memory = manifest.permissions.memory_bytes
+        process = await spawn(folder, manifest.entry, memory, "declare", runtime=manifest.runtime)
     except Unsandboxed as error:
         raise DeclarationFailed(f"the code is read in the sandbox alone, and there is none here: {error}") from None
     except OSError as error:

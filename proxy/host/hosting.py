@@ -208,6 +208,7 @@ class Hosted:
             wanted.memory_bytes,
             cpu=wanted.cpu_seconds_per_minute,
             unsandboxed=self._unsandboxed,
+            runtime=manifest.runtime,
         )
         self.sandbox = spawned.sandbox
         if spawned.sandbox.level == NONE:

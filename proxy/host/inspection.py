@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from middleware.errors import RpcError
+from middleware.errors import RpcError, shorten
 from proxy.host.gateways import refuse_functions
 from proxy.host.indexes import Indexes
 from proxy.host.manifest import GRANTS, Manifest, ManifestError, normal_signature, sends
@@ -24,6 +24,7 @@ from proxy.host.package import File, digest_of_package
 from proxy.host.ports import Path as KeyPath
 from proxy.host.ports import Paths
 from proxy.host.registry import resolve_gateways
+from proxy.host.sandbox.deno_command import MISSING, deno_program
 from proxy.host.sources import Source, parse_source, read_source
 
 
@@ -109,14 +110,27 @@ def laid_out(files: list[File]) -> Iterator[Path]:
 
 
 def _check_served(manifest: Manifest, files: list[File], layer1_allowed: Callable[[str], bool]) -> None:
-    if manifest.runtime != "python":
-        raise ManifestError("runtime: this version of l2proxy runs python plugins; npm comes later")
-    module = manifest.entry.partition(":")[0].replace(".", "/")
-    if not {f"{module}.py", f"{module}/__init__.py"} & {file.name for file in files}:
-        raise ManifestError(f"entry: there is no {module}.py in the package")
+    _check_entry(manifest, {file.name for file in files})
     for method in manifest.permissions.layer1:
         if method != "eth_sendRawTransaction" and (sends(method) or not layer1_allowed(method)):
             raise ManifestError(f"permissions.layer1: {method} is no method that a plugin may be given")
+
+
+def _check_entry(manifest: Manifest, names: set[str]) -> None:
+    if manifest.runtime == "python":
+        module = manifest.entry.partition(":")[0].replace(".", "/")
+        if not {f"{module}.py", f"{module}/__init__.py"} & names:
+            raise ManifestError(f"entry: there is no {module}.py in the package")
+        return
+    if deno_program() is None:
+        raise ManifestError(f"runtime: {MISSING}")
+    if manifest.entry not in names or not manifest.entry.endswith((".js", ".mjs")):
+        raise ManifestError(f"entry: {shorten(manifest.entry)} is no ES module (.js or .mjs) in the package")
+    if manifest.dependencies is not None:
+        raise ManifestError(
+            "dependencies: an npm plugin is installed as one bundled ES module; bundle what it needs into its entry "
+            "and leave `dependencies` out"
+        )
 
 
 def _check_functions(manifest: Manifest) -> None:

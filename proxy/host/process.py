@@ -19,9 +19,10 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from proxy.host.frames import MAX_LINE
+from proxy.host.sandbox import deno_command
 from proxy.host.sandbox.command import command
 from proxy.host.sandbox.limits import Meter
 from proxy.host.sandbox.report import NO_SANDBOX, Sandbox, Unsandboxed, from_report
@@ -31,6 +32,8 @@ from proxy.host.sandbox.tripwires import Tripwires
 GRACE = 2.0  # seconds between the closed pipe and SIGKILL
 LOCK_SECONDS = 20.0  # until the process has said which layers hold
 CPU_SECONDS_PER_MINUTE = 30.0
+
+Runtime = Literal["python", "npm"]
 
 
 class PluginProcess:
@@ -87,6 +90,16 @@ class PluginProcess:
             self._tripwires = Tripwires(self._line, self._touched)
         self._line.close()
         self._hold(memory, cpu)
+
+    async def give(self, bundle: bytes) -> None:
+        """Hand a locked npm process the module it runs. Raises OSError."""
+        self.stdin.write(b"%d\n" % len(bundle))
+        self.stdin.write(bundle)
+        try:
+            async with asyncio.timeout(LOCK_SECONDS):
+                await self.stdin.drain()
+        except TimeoutError:
+            raise OSError(errno.ETIMEDOUT, f"it did not read its module within {LOCK_SECONDS:g} s") from None
 
     def _hold(self, memory: int, cpu: float) -> None:
         try:
@@ -186,8 +199,9 @@ async def spawn(
     *,
     cpu: float = CPU_SECONDS_PER_MINUTE,
     unsandboxed: bool = False,
+    runtime: Runtime = "python",
 ) -> PluginProcess:
-    """Start and lock the process of a Python plugin. Raises Unsandboxed, unless `unsandboxed`, and OSError.
+    """Start and lock the process of a plugin. Raises Unsandboxed, unless `unsandboxed`, and OSError.
 
     `memory` in bytes, `cpu` in seconds a minute. What it returns has not parsed a byte of the plugin before it was locked.
     """
@@ -197,9 +211,11 @@ async def spawn(
     with their_line:
         try:
             end = their_line.fileno()
-            process = _popen(
-                command(mode, folder=folder, entry=entry, memory=memory, line=end, unsandboxed=unsandboxed), end
-            )
+            if runtime == "npm":
+                arguments = deno_command.command(mode, memory=memory, line=end, unsandboxed=unsandboxed)
+            else:
+                arguments = command(mode, folder=folder, entry=entry, memory=memory, line=end, unsandboxed=unsandboxed)
+            process = _popen(arguments, end)
         except BaseException:
             line.close()
             raise
@@ -208,6 +224,8 @@ async def spawn(
         started.watch()
         await started.open_pipes()
         await started.take_report(memory, cpu, unsandboxed=unsandboxed)
+        if runtime == "npm":
+            await started.give((folder / entry).read_bytes())
     except BaseException:
         started.close()
         raise

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Sequence
 
 from proxy.host.sandbox import kernel
 
 VERSION_FLAG = 1
+_BENEATH_A_PATH, _READ_AND_EXECUTE = 1, 0b101
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # how many bits an ABI version knows; from 5 on: 16 (ioctl on devices)
 
 
-def lock() -> str:
-    """Restrict this thread for good; return the ABI used. Raises OSError where the kernel has no Landlock."""
+def lock(readable: Sequence[int] = ()) -> str:
+    """Restrict this thread for good; return the ABI used. Raises OSError where the kernel has no Landlock.
+
+    `readable`: descriptors of files and folders that a program still to be loaded is read and executed from.
+    """
     version = kernel.call("landlock_create_ruleset", None, 0, VERSION_FLAG)
     files = (1 << _FILE_RIGHTS.get(version, 16)) - 1
     ports = 0b11 if version >= 4 else 0
@@ -24,6 +29,9 @@ def lock() -> str:
     attributes = struct.pack("=QQQ", files, ports, scopes)[: 8 * words]
     ruleset = kernel.call("landlock_create_ruleset", attributes, len(attributes), 0)
     try:
+        for opened in readable:
+            rule = struct.pack("=Qi", _READ_AND_EXECUTE, opened)
+            kernel.call("landlock_add_rule", ruleset, _BENEATH_A_PATH, rule, 0)
         kernel.call("landlock_restrict_self", ruleset, 0)
     finally:
         os.close(ruleset)

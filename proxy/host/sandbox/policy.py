@@ -34,6 +34,8 @@ _TRIPWIRES = """
 TRIPWIRES = tuple(_TRIPWIRES.split())
 
 PROT_EXEC = 4
+_A_THREAD = 0x3D0F00  # what pthread_create asks for: everything shared with the process it is of
+_NAME_A_THREAD, _NAME_MEMORY, _NEVER_DUMPED = 15, 0x53564D41, 16
 _FCNTL = (
     0,
     1,
@@ -99,3 +101,17 @@ def python_policy() -> Policy:
         },
         tripwires=TRIPWIRES,
     )
+
+
+def deno_policy() -> Policy:
+    """Return what an npm plugin may call once deno has started: as a Python plugin, and threads, which V8 lives on.
+
+    A thread is `clone` with exactly the flags of one; a process has others. Made in the process it is for.
+    """
+    python = python_policy()
+    threads = {
+        "clone": Argument(0, (_A_THREAD,)),
+        "prctl": Argument(0, (_NAME_A_THREAD, _NAME_MEMORY)),
+        "madvise": Argument(2, (*_MADVISE, _NEVER_DUMPED)),
+    }
+    return Policy(python.allowed, {**python.conditional, **threads}, python.tripwires, python.errors)

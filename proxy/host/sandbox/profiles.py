@@ -1,14 +1,7 @@
 """What differs between the runtimes in the same jail: how memory is bounded, whether threads exist, which calls are allowed.
 
-`PYTHON` is the one profile so far. Another runtime that is a program of its own (deno) is a second row here, and this is
-where it joins: the launcher locks and then execs it. For that a profile needs
-- `address_space=False` (V8 reserves far more than it uses: RLIMIT_DATA bounds it) and `threads` above 0;
-- a policy with `clone` by argument: exactly the flags of a thread (0x3D0F00), clone3 staying ENOSYS;
-- the program and its libraries after the lock: opened read-only by Landlock rules (`landlock.lock` taking descriptors opened
-  before it) and bind-mounted read-only into the private root, and `openat` by argument, O_RDONLY alone;
-- `execveat` once. The listener of the tripwires gives it: `tripwires.Watch` answers the first execveat, which is made before
-  any foreign byte was read, with SECCOMP_USER_NOTIF_FLAG_CONTINUE, and ends the process at the second.
-The entry stays ours: a loader that reads the plugin's bundle from standard input after the exec.
+`PYTHON` locks itself whole. `DENO` is a program of its own: `deno_launch` sets every layer but the filter and execs it, and our
+own module in it puts the filter on all threads before the first byte of the plugin is read (proxy/host/javascript/lock.js).
 """
 
 from __future__ import annotations
@@ -16,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from proxy.host.sandbox.policy import Policy, python_policy
+from proxy.host.sandbox.policy import Policy, deno_policy, python_policy
 
 
 @dataclass(frozen=True)
@@ -30,3 +23,4 @@ class Profile:
 
 
 PYTHON = Profile("python", python_policy)
+DENO = Profile("deno", deno_policy, address_space=False, threads=4096)  # V8 reserves far more than it uses

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from proxy.host.sandbox import bpf
-from proxy.host.sandbox.policy import Policy, python_policy
+from proxy.host.sandbox.policy import Policy, deno_policy, python_policy
 from proxy.host.sandbox.syscalls import ARCHITECTURES, Architecture
 
 EPERM = bpf.ERRNO | errno.EPERM
@@ -128,6 +128,27 @@ def test_nothing_is_in_two_lists_and_everything_is_in_the_tables() -> None:
         assert any(name in architecture.numbers for architecture in ARCHITECTURES.values()), name
     assert len(policy.allowed) <= 70
     assert isinstance(policy, Policy)
+
+
+@BOTH
+def test_an_npm_plugin_may_make_threads_and_no_process(architecture: Architecture) -> None:
+    program = bpf.jail_filter(deno_policy(), architecture)
+
+    def answer(name: str, *arguments: int) -> int:
+        return decide(program, architecture.audit, architecture.numbers[name], *arguments)
+
+    assert answer("clone", 0x3D0F00) == bpf.ALLOW
+    for flags in (0, 17, 0x3D0F00 | 0x10000000, 0x3D0F00 & ~0x10000, 0x4000 | 17):
+        assert answer("clone", flags) == EPERM, hex(flags)
+    assert answer("clone3") == bpf.ERRNO | errno.ENOSYS
+    assert answer("prctl", 15) == bpf.ALLOW
+    for option in (1, 4, 22, 38, 24):
+        assert answer("prctl", option) == EPERM
+    for name in ("openat", "socket", "seccomp", "landlock_add_rule"):
+        assert answer(name) == EPERM
+    for name in ("execve", "execveat", "ptrace", "mount"):
+        assert answer(name) == bpf.KILL_PROCESS
+    assert answer("mmap", 0, 4096, 7, 0x22) == answer("mprotect", 0, 4096, 5) == EPERM
 
 
 HEADERS = {

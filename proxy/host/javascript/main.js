@@ -1,0 +1,68 @@
+// The first module of an npm plugin's process: locks, tells the host what holds, reads the plugin's bundle and serves it.
+//
+// Its argument is what the launcher prepared (proxy/host/sandbox/deno_launch.py). Up to the lock everything is ours; the plugin
+// comes over standard input after it (`LENGTH\n`, then the bytes of one ES module) and is imported as a data: URL, which can
+// import no file. It gets the object of plugin.md's constructor and nothing of Deno.
+
+import { lock } from "./lock.js";
+import { Lines, encode } from "./lines.js";
+import { Session, declared } from "./session.js";
+
+const DATA = /data:text\/javascript;base64,[\w+/=]*/g;
+const PRINTS = ["debug", "info", "log"];
+
+const told = JSON.parse(Deno.args[0]);
+const output = Deno.stdout;
+
+async function locked() {
+  const report = told.report;
+  Deno.addSignalListener("SIGUSR2", () => {}); // deno makes its signal pipe when it first idles; afterwards it may not
+  if (report.why === undefined) {
+    try {
+      const through = await lock(told);
+      report.layers = ["rlimits", "identity", "namespaces", "landlock"].filter((name) => report.layers.includes(name));
+      report.layers.push("seccomp");
+      if (through.length > 0) report.why = `the lock does not hold: ${through.join(", ")}`;
+    } catch (error) {
+      report.why = error.message;
+    }
+  }
+  write(encode(report));
+  return report.why === undefined || told.unsandboxed;
+}
+
+function write(bytes) {
+  for (let written = 0; written < bytes.length;) written += output.writeSync(bytes.subarray(written));
+}
+
+async function load(lines) {
+  const bundle = await lines.take(Number(await lines.line()));
+  return await import(`data:text/javascript;base64,${bundle.toBase64()}`);
+}
+
+function withdraw() {
+  for (const name of PRINTS) console[name] = console.error; // standard output is the channel
+  for (const name of ["Deno", "Worker", "localStorage", "sessionStorage", "caches"]) delete globalThis[name];
+}
+
+const exit = Deno.exit;
+
+function fail(error) { // deno's own way to end would want what the jail refuses
+  console.error(error?.stack?.replaceAll(DATA, "(plugin)") ?? String(error));
+  exit(1);
+}
+
+async function main() {
+  globalThis.addEventListener("unhandledrejection", ({ reason }) => fail(reason));
+  globalThis.addEventListener("error", ({ error }) => fail(error));
+  if (!(await locked())) exit(0);
+  const lines = new Lines(Deno.stdin);
+  withdraw();
+  const entry = (await load(lines)).default;
+  if (typeof entry !== "function") throw new Error("the plugin's module has no class as its default export");
+  if (told.mode === "declare") write(encode(declared(entry)));
+  else await new Session(entry, lines, write).run();
+  exit(0);
+}
+
+await main().catch(fail);
