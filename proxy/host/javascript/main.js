@@ -2,8 +2,10 @@
 //
 // Its argument is what the launcher prepared (proxy/host/sandbox/deno_launch.py). Up to the lock everything is ours; the plugin
 // comes over standard input after it (`LENGTH\n`, then the bytes of one ES module) and is imported as a data: URL, which can
-// import no file. It gets the object of plugin.md's constructor and nothing of Deno.
+// import no file. It gets the object of plugin.md's constructor. `Deno` stays, for the node modules that libraries import stand on it;
+// every permission of it is denied, and the jail does not rely on that.
 
+import "node:process"; // asks where deno lies, which it may not once the lock has fallen
 import { lock } from "./lock.js";
 import { Lines, encode } from "./lines.js";
 import { Session, declared } from "./session.js";
@@ -42,7 +44,7 @@ async function load(lines) {
 
 function withdraw() {
   for (const name of PRINTS) console[name] = console.error; // standard output is the channel
-  for (const name of ["Deno", "Worker", "localStorage", "sessionStorage", "caches"]) delete globalThis[name];
+  for (const name of ["Worker", "localStorage", "sessionStorage", "caches"]) delete globalThis[name];
 }
 
 const exit = Deno.exit;

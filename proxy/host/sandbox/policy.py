@@ -35,6 +35,7 @@ TRIPWIRES = tuple(_TRIPWIRES.split())
 
 PROT_EXEC = 4
 _A_THREAD = 0x3D0F00  # what pthread_create asks for: everything shared with the process it is of
+_PROCESSORS = "sched_getaffinity"
 _NAME_A_THREAD, _NAME_MEMORY, _NEVER_DUMPED = 15, 0x53564D41, 16
 _FCNTL = (
     0,
@@ -106,7 +107,8 @@ def python_policy() -> Policy:
 def deno_policy() -> Policy:
     """Return what an npm plugin may call once deno has started: as a Python plugin, and threads, which V8 lives on.
 
-    A thread is `clone` with exactly the flags of one; a process has others. Made in the process it is for.
+    A thread is `clone` with exactly the flags of one; a process has others. The C library asks each thread for its processors
+    when it looks for its stack, and goes on without them only after ENOSYS. Made in the process it is for.
     """
     python = python_policy()
     threads = {
@@ -114,4 +116,5 @@ def deno_policy() -> Policy:
         "prctl": Argument(0, (_NAME_A_THREAD, _NAME_MEMORY)),
         "madvise": Argument(2, (*_MADVISE, _NEVER_DUMPED)),
     }
-    return Policy(python.allowed, {**python.conditional, **threads}, python.tripwires, python.errors)
+    conditional = {name: argument for name, argument in (python.conditional | threads).items() if name != _PROCESSORS}
+    return Policy(python.allowed, conditional, python.tripwires, {**python.errors, _PROCESSORS: errno.ENOSYS})

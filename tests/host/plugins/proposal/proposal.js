@@ -34,7 +34,7 @@ export default class Proposal {
   async ask(what) {
     const asked = {
       given: async () => Object.keys(this.given).sort(),
-      globals: async () => ["Deno", "Worker", "localStorage"].filter((name) => name in globalThis),
+      globals: async () => ["Worker", "localStorage", "caches"].filter((name) => name in globalThis),
       sign: async () => {
         const account = await this.keys.account(0);
         const signature = await this.keys.sign(account, { message: "hello" });
