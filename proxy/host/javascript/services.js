@@ -7,10 +7,7 @@ const BLOCKS = "layer1-block-tracker"; // the watch behind layer1BlockTracker
 /** Return what is injected beside layer1NetworkId and layer1OwnerAddress. `state`: {published, ready}, kept by the session. */
 export function services({ request, tell, state, blocks }) {
   const layer1 = (method, params = []) => request("layer1.request", { method, params });
-  const ready = async () => {
-    await request("ready", {});
-    state.ready = true;
-  };
+  const ready = () => state.becoming = request("ready", {}).then(() => void (state.ready = true));
   return {
     layer1Provider: {
       request: ({ method, params }) => layer1(method, params ?? []),
@@ -65,7 +62,10 @@ function keys(request, state) {
     derive: async (path) => ({ path, ...await request("derive", { path }) }),
     sign: async (account, { typedData, message }) => {
       const path = account?.path ?? account;
-      if (path !== "owner" && !state.ready) throw new Error("own keys sign after `await ready()`");
+      if (path !== "owner" && !state.ready) {
+        if (state.becoming === undefined) throw new Error("own keys sign after `await ready()`");
+        await state.becoming; // it has been said, and the proxy has not answered yet
+      }
       return (await request("sign", { account: path, typedData, message })).signature;
     },
     recover: async (item) => (await request("recover", item)).address,
