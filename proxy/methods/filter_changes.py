@@ -54,13 +54,16 @@ class _Followed:
 
     async def first(self, take: Callable[[Event], Awaitable[None]]) -> None:
         """Deal with the first of `left`; one that has left the chain meanwhile is skipped, its reorg takes it back."""
+        event = self.left[0]
         try:
-            await take(self.left[0])
+            await take(event)
         except Disconnected:
             raise
         except RpcError:
             await self.look()
-            if self.left and gone(self.left[0], self._blocks):
+            if not any(one is event for one in self.left):
+                return  # its reorg, told meanwhile, has crossed it out
+            if gone(event, self._blocks):
                 del self.left[0]
                 return
             raise

@@ -226,6 +226,36 @@ async def test_what_could_not_be_read_is_handed_out_by_the_next_poll(short_tmp: 
         await l1.close()
 
 
+async def test_a_block_that_leaves_while_its_logs_are_asked_for_fails_no_poll(short_tmp: Path) -> None:
+    node = ChainNode(pushes_heads=False)
+    node.mine()
+    leaves = False
+
+    plain = node.respond
+
+    async def respond(raw: bytes) -> bytes | None:
+        nonlocal leaves
+        if leaves and b"blockHash" in raw:
+            leaves = False
+            node.cut(1)
+            node.mine("0x02")
+        return await plain(raw)
+
+    node.respond = respond  # type: ignore[method-assign]
+    async with node.ipc(short_tmp / "node.ipc") as url:
+        l1 = L1([url])
+        await l1.start()
+        try:
+            filters = Filters(l1)
+            number = await filters.new_log_filter([{}], PAGE)
+            node.mine("0x01")
+            leaves = True
+            assert [log["data"] for log in await filters.changes([number], PAGE)] == ["0x02"]
+            assert await filters.changes([number], PAGE) == []
+        finally:
+            await l1.close()
+
+
 async def test_unused_filters_are_forgotten_with_the_next_block(short_tmp: Path) -> None:
     node = ChainNode()
     async with node.http() as url:
