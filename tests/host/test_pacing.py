@@ -6,6 +6,7 @@ import asyncio
 import functools
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -107,13 +108,14 @@ async def test_requests_sent_without_waiting_are_done_in_their_order(home: Home)
 async def test_a_disk_that_takes_its_time_holds_up_nobody_else(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     await home.add(ECHO)
     hosted, loop = home.plugins._hosted["echo"], asyncio.get_running_loop()
-    commit = hosted._database.commit
+    turns = hosted.store.turns
+    commit = turns._commit
 
-    def slow(batch: object) -> None:
+    def slow(group: Any) -> Any:
         time.sleep(0.3)
-        commit(batch)  # type: ignore[arg-type]
+        return commit(group)
 
-    monkeypatch.setattr(hosted._database, "commit", slow)
+    monkeypatch.setattr(turns, "_commit", slow)
     writing = asyncio.create_task(hosted.provider.request("persist", {"put": {"k": "v"}}))
     await asyncio.sleep(0)
     began = loop.time()

@@ -296,7 +296,7 @@ async def test_an_answer_nested_too_deeply_is_a_clear_error(use: str) -> None:
 
 async def test_a_deep_trace_can_be_shown_to_a_middleware() -> None:
     async def node(request: Request, context: Context) -> Answer:
-        return await deep(request, context, 300)
+        return await deep(request, context, 100)  # with Python's own recursion limit, which the daemon keeps
 
     made = Chain([], node, configured_links([Entry(f"{HERE}:SyncTag")]))
     assert b'"tag"' in (await ask(made, "eth_simulateV1")).json  # type: ignore[union-attr]
