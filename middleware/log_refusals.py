@@ -17,8 +17,8 @@ _LONGEST = 16 * 1024  # bytes; a refusal is short
 
 _WHAT = re.compile(r"\brange|results?\b|\blogs\b|response|blocks?\b|query|queries")
 _TOO_MUCH = re.compile(
-    r"too (?:wide|large|big|many|long|broad|much)|exceed|limit|more than|up to|\bmax|\bover \d|bigger|larger|greater"
-    r"|time ?(?:d )?out|should work|(?:re)?try with"
+    r"too (?:wide|large|big|many|long|broad|much)|exceed|limit|(?:more|less|fewer) than|up to|at most|\bmax|\bover \d"
+    r"|bigger|larger|greater|time ?(?:d )?out|should work|(?:re)?try with"
 )
 _OTHER_LIMIT = re.compile(
     r"\brate\b|rate.?limit|per (?:second|minute|day)|quota|credits|\bdaily\b|monthly|concurren|too many requests"

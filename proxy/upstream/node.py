@@ -163,7 +163,7 @@ class Node:
         try:
             async with asyncio.timeout(seconds):
                 body = await self._transport.exchange(_LOOK)
-            self.figures.head = int(body.result() if isinstance(body, LargeReply) else NodeReply(body).result(), 16)
+            self.figures.head = _height(body)
         except NodeFailure as failure:
             self.failed(failure)
         except TimeoutError:
@@ -261,3 +261,11 @@ class Node:
     def _works(self) -> None:
         self.figures.breaker = "closed"
         self.trouble = None
+
+
+def _height(body: bytes | LargeReply) -> int:
+    """Return the block number in an answer. No number is megabytes long, so such an answer is not even read."""
+    if isinstance(body, LargeReply):
+        body.close()
+        raise TypeError("megabytes instead of a block number")
+    return int(NodeReply(body).result(), 16)

@@ -308,6 +308,8 @@ REFUSALS: list[tuple[int, str, Any, int | None]] = [
     (-32000, "Block range limit exceeded. See more details at https://docs.example", None, None),
     (-32047, "Invalid eth_getLogs request. 'fromBlock'-'toBlock' range too large. Max range: 800", None, 800),
     (-32000, "logs are limited to a 10000 block range", None, 10_000),
+    (-32000, "the block range between from and to must be less than 5000", None, 5_000),
+    (-32000, "at most 500 blocks per query", None, None),
     (-32005, "query timeout exceeded", None, None),
     (-32005, "limit exceeded", None, None),
 ]

@@ -189,6 +189,18 @@ async def test_a_node_that_does_not_tell_its_head_is_passed_over(short_tmp: Path
         assert await l1.call("eth_getBalance") == "0xb"
 
 
+async def test_a_head_of_megabytes_is_not_read(short_tmp: Path) -> None:
+    nodes = [
+        FakeNode(Script(eth_blockNumber="0x" + "f" * 5_000_000, eth_getBalance="0xa")),
+        FakeNode(Script(eth_getBalance="0xb")),
+    ]
+    async with over(short_tmp, *nodes) as l1:
+        assert await l1.call("eth_getBalance") == "0xa"
+        await l1._revive()
+        assert l1.nodes[0].figures.head is None
+        assert await l1.call("eth_getBalance") == "0xb", "it is passed over, and the others do not lag behind it"
+
+
 async def test_a_node_that_breaks_every_call_is_probed_once_for_all(short_tmp: Path) -> None:
     script = Script(eth_getBalance=Die)
     first = FakeNode(script)
