@@ -77,11 +77,9 @@ class InFlight:
 
     async def __call__(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
         """Wait for the identical call that is under way, or make one."""
-        raw_id = request.id
-        if raw_id is None or not self._switch.on(self._clock()) or b"pending" in request.params or self._odd(request):
+        raw_id, key = request.id, self._key(request, context)
+        if raw_id is None or key is None:
             return await next(request, context)
-        epoch = self._epoch
-        key = (partition(context), epoch.number, epoch.sends, request.method, request.params)
         call = self._calls.get(key)
         if call is None:
             call = self._calls[key] = _Call(raw_id)
@@ -100,15 +98,25 @@ class InFlight:
 
     def around(self, request: Request, context: Context, then: Then) -> Then | None:
         """Make the call others may wait for (`passing.Around`); one that has to wait itself is awaited."""
-        raw_id = request.id
-        if raw_id is None or not self._switch.on(self._clock()) or b"pending" in request.params or self._odd(request):
+        raw_id, key = request.id, self._key(request, context)
+        if raw_id is None or key is None:
             return then
-        epoch = self._epoch
-        key = (partition(context), epoch.number, epoch.sends, request.method, request.params)
         if key in self._calls:
             return None
         call = self._calls[key] = _Call(raw_id)
         return _Asking(self, key, call, then)
+
+    def _key(self, request: Request, context: Context) -> _Key | None:
+        """Return what makes two calls identical; None: this one is not shared."""
+        if (
+            request.id is None
+            or not self._switch.on(self._clock())
+            or b"pending" in request.params
+            or self._odd(request)
+        ):
+            return None
+        epoch = self._epoch
+        return partition(context), epoch.number, epoch.sends, request.method, request.params
 
     async def _ask(self, key: _Key, call: _Call, asking: Awaitable[Answer]) -> Answer:
         """Wait for the node's answer, and hand it to all who wait."""

@@ -172,16 +172,7 @@ class Plugins:
 
     async def rehost(self, plugin_id: str) -> None:
         """Take up what the catalog now says of a plugin: added, changed, or removed."""
-        async with self._changing:
-            present = self._hosted.pop(plugin_id, None)
-            if present is not None:
-                await present.close()
-                if present.plugin.path:
-                    self._ports.signer.close_plugin(present.plugin.path)
-            self._unreadable.pop(plugin_id, None)
-            plugin = self.catalog.get(plugin_id)
-            if plugin is not None:
-                await self._host(plugin, eager=True)
+        await self.exchange(plugin_id, _nothing)
 
     async def exchange(self, plugin_id: str, change: Callable[[], Awaitable[Any]]) -> None:
         """Stop a plugin, do `change` to its files and record, and host what stands there then, whatever came of it."""
@@ -323,3 +314,7 @@ class Plugins:
         async for _ in self._ports.l1.blocks.events():
             for hosted in self._hosted.values():
                 hosted.poke()
+
+
+async def _nothing() -> None:
+    """Change nothing."""

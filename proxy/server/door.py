@@ -118,25 +118,13 @@ class Door:
 
     async def answer(self, body: bytes, context: Context) -> Body | None:
         """Return the body that answers `body`, or None when it holds notifications only."""
-        read = envelope.parse(body, self._most_items)
-        if isinstance(read, Request):
-            return await self._one(read, context)
-        return self._invalid(read) if isinstance(read, Invalid) else await self._batch(read, context)
+        begun = self.begin(body, context)
+        return await begun if asyncio.iscoroutine(begun) else begun
 
     def begin(self, body: bytes, context: Context) -> Body | Later | None:
         """Return what `answer` would if that needs nobody else, otherwise what to await."""
         read = envelope.parse(body, self._most_items)
-        if type(read) is Request:
-            started = perf_counter()
-            asking.begin(context)
-            try:
-                answer = self._enter(read, context)
-            except Exception as error:  # noqa: BLE001  the last line, as in _one
-                return self.failed(read, error, started)
-            if isinstance(answer, (NodeReply, Result, LargeReply)):
-                return self.given(read, answer, started)
-            return self._awaited(read, answer, started)
-        return self._invalid(read) if isinstance(read, Invalid) else self._batch(read, context)  # type: ignore[arg-type]
+        return self._one(read, context) if type(read) is Request else self._others(read, context)  # type: ignore[arg-type]
 
     def pass_on(self, body: bytes, context: Context, deliver: Deliver) -> Body | Later | Waiting | None:
         """Return what `begin` would, or the call that is with the node now, if `deliver` gets its answer; `context` is bound."""
@@ -144,7 +132,7 @@ class Door:
             return self.begin(body, context)
         read = envelope.parse(body, self._most_items)
         if type(read) is not Request:
-            return self._invalid(read) if isinstance(read, Invalid) else self._batch(read, context)  # type: ignore[arg-type]
+            return self._others(read, context)  # type: ignore[arg-type]
         started = perf_counter()
         mark = asking.begin(context)
         try:
@@ -160,7 +148,7 @@ class Door:
         except Exception as error:  # noqa: BLE001  the last line, as in _one
             return self.failed(read, error, started)
 
-    async def _one(self, request: Request, context: Context) -> Body | None:
+    def _one(self, request: Request, context: Context) -> Body | Later | None:
         started = perf_counter()
         asking.begin(context)
         try:
@@ -169,7 +157,10 @@ class Door:
             return self.failed(request, error, started)
         if isinstance(answer, (NodeReply, Result, LargeReply)):
             return self.given(request, answer, started)
-        return await self._awaited(request, answer, started)
+        return self._awaited(request, answer, started)
+
+    def _others(self, read: Invalid | Batch, context: Context) -> bytes | Later:
+        return self._invalid(read) if isinstance(read, Invalid) else self._batch(read, context)
 
     async def _awaited(self, request: Request, answer: Awaitable[Answer], started: float) -> Body | None:
         try:
@@ -210,7 +201,8 @@ class Door:
             nonlocal held
             if isinstance(call, Invalid):
                 return self._invalid(call)
-            body = await self._one(call, context)
+            begun = self._one(call, context)
+            body = await begun if asyncio.iscoroutine(begun) else begun
             if body is None:
                 return None
             held += bodies.length_of(body)

@@ -6,13 +6,12 @@ Opened by `Multiplexed`; bytes in and out, nothing else is decided here. Values 
 from __future__ import annotations
 
 import asyncio
-from typing import cast
 
 from proxy.upstream.arrival import Keeping
-from proxy.upstream.failures import Broken, Unreachable
+from proxy.upstream.failures import Unreachable
 from proxy.upstream.frames import FrameSplitter, NotJson
 from proxy.upstream.node_socket import Open, Receiver, Socket
-from proxy.upstream.outbox import Outbox
+from proxy.upstream.raw_socket import RawSocket
 
 
 def opener(path: str, keeping: Keeping, connect_seconds: float = 10) -> Open:
@@ -36,17 +35,10 @@ def opener(path: str, keeping: Keeping, connect_seconds: float = 10) -> Open:
     return open_socket
 
 
-class _UnixSocket(asyncio.Protocol):
+class _UnixSocket(RawSocket):
     def __init__(self, receiver: Receiver, keeping: Keeping) -> None:
-        self._receiver = receiver
+        super().__init__(receiver)
         self._splitter = FrameSplitter(keeping, receiver.begins)
-        self._outbox = Outbox()
-        self._transport: asyncio.Transport | None = None
-        self._reason = "the L1 node closed the connection"
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
-        self._outbox.open(self._transport)
 
     def data_received(self, data: bytes) -> None:
         received = self._receiver.received
@@ -54,35 +46,10 @@ class _UnixSocket(asyncio.Protocol):
             for value in self._splitter.feed(data):
                 received(value)
         except NotJson as error:
-            self._reason = f"the L1 node's socket does not speak JSON-RPC: {error}"
-            self.close()
+            self._give_up(f"the L1 node's socket does not speak JSON-RPC: {error}")
 
-    def pause_writing(self) -> None:
-        self._outbox.pause()
-        self._receiver.pauses(True)
+    def _framed(self, frame: bytes) -> bytes:
+        return frame + b"\n"
 
-    def resume_writing(self) -> None:
-        self._outbox.resume()
-        self._receiver.pauses(False)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._outbox.close()
+    def _let_go(self) -> None:
         self._splitter.close()
-        self._receiver.ended(self._reason)
-
-    @property
-    def closed(self) -> bool:
-        return self._transport is None or self._transport.is_closing()
-
-    def send(self, frame: bytes) -> None:
-        if self._transport is None or self._transport.is_closing():
-            raise Broken(self._reason, repeatable=True)
-        self._outbox.put(frame + b"\n")
-
-    async def room(self) -> None:
-        await self._outbox.room()
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()

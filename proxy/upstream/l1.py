@@ -164,10 +164,7 @@ class L1:
             raise
         else:
             self.deadlines.remove(exchange)
-            if node.sound:
-                figures.answered(time.monotonic() - started)
-            else:
-                node.answered(time.monotonic() - started)  # it was in trouble meanwhile
+            node.answered(time.monotonic() - started)
             if self.several and refuses(body):
                 too_many = Overloaded("it refuses requests for being too many", body)
                 return await self.elsewhere(request, node, too_many, started)

@@ -67,7 +67,6 @@ class Node:
         self.identity: ChainIdentity | None = None
         self.figures = NodeFigures()
         self.lagging = False
-        self.sound = True  # nothing is known to be wrong with it
         self._admit = admit
         self._changed = changed
         self._trouble: str | None = None
@@ -85,7 +84,6 @@ class Node:
     @trouble.setter
     def trouble(self, trouble: str | None) -> None:
         self._trouble = trouble
-        self.sound = trouble is None
         self._changed()
 
     @property

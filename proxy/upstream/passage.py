@@ -59,12 +59,8 @@ class Passage:
         """Hand the answer on."""
         chain, node = self._chain, self._node
         chain.deadlines.remove(self._exchange)
-        figures = node.figures
-        figures.in_flight -= 1
-        if node.sound:
-            figures.answered(time.monotonic() - self._started)
-        else:
-            node.answered(time.monotonic() - self._started)  # it was in trouble meanwhile
+        node.figures.in_flight -= 1
+        node.answered(time.monotonic() - self._started)
         if chain.several and refuses(body):
             self._go_elsewhere(Overloaded("it refuses requests for being too many", body))
             return

@@ -18,10 +18,10 @@ import msgspec
 from proxy.upstream import envelope
 from proxy.upstream.arrival import Keeping
 from proxy.upstream.endpoint import Endpoint, connect
-from proxy.upstream.failures import Broken, Unreachable
+from proxy.upstream.failures import Unreachable
 from proxy.upstream.frames import Frame
 from proxy.upstream.node_socket import Open, Receiver, Socket
-from proxy.upstream.outbox import Outbox
+from proxy.upstream.raw_socket import RawSocket
 from proxy.upstream.ws_frames import CLOSE, PING, PONG, Control, Masking, MessageReader, NotWebSocket
 
 _SECRET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
@@ -50,30 +50,26 @@ def opener(to: Endpoint, keeping: Keeping, connect_seconds: float = 10) -> Open:
     return open_socket
 
 
-class _WebSocket(asyncio.Protocol):
+class _WebSocket(RawSocket):
     def __init__(self, to: Endpoint, receiver: Receiver, keeping: Keeping) -> None:
+        super().__init__(receiver)
         self._to = to
-        self._receiver = receiver
         self._reader = MessageReader(keeping, receiver.begins)
         self._masking = Masking()
         self._loop = asyncio.get_running_loop()
-        self._outbox = Outbox()
-        self._transport: asyncio.Transport | None = None
         self._key = b64encode(urandom(16))
         self._head: bytes | None = b""  # of the node's answer to the upgrade; None once it is whole
         self._heard, self._asked_for_life = False, False
         self._heartbeat: asyncio.TimerHandle | None = None
-        self._reason = "the L1 node closed the connection"
         self.opened: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
-        self._outbox.open(self._transport)
+        super().connection_made(transport)
         lines = (
             b"GET %b HTTP/1.1\r\n%bUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
         )
-        self._transport.write(lines % (self._to.target, self._to.head, self._key))
+        cast(asyncio.Transport, transport).write(lines % (self._to.target, self._to.head, self._key))
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
@@ -90,40 +86,16 @@ class _WebSocket(asyncio.Protocol):
         except (msgspec.DecodeError, NotWebSocket) as error:
             self._give_up(f"the L1 node's WebSocket does not speak JSON-RPC: {error}")
 
-    def pause_writing(self) -> None:
-        self._outbox.pause()
-        self._receiver.pauses(True)
+    def _framed(self, frame: bytes) -> bytes:
+        return self._masking.frame(frame)
 
-    def resume_writing(self) -> None:
-        self._outbox.resume()
-        self._receiver.pauses(False)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._outbox.close()
+    def _let_go(self) -> None:
         self._reader.close()
         if self._heartbeat is not None:
             self._heartbeat.cancel()
         if not self.opened.done():
             self.opened.set_exception(Unreachable("it closed the connection while it was asked for a WebSocket"))
             self.opened.exception()  # whoever waited may have gone
-        self._receiver.ended(self._reason)
-
-    @property
-    def closed(self) -> bool:
-        return self._transport is None or self._transport.is_closing()
-
-    def send(self, frame: bytes) -> None:
-        if self._transport is None or self._transport.is_closing():
-            raise Broken(self._reason, repeatable=True)
-        self._outbox.put(self._masking.frame(frame))
-
-    async def room(self) -> None:
-        await self._outbox.room()
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
 
     def _upgrade(self, head: bytes) -> bytes:
         """Take the node's answer to the upgrade; return what came behind it."""
@@ -173,7 +145,3 @@ class _WebSocket(asyncio.Protocol):
             self._asked_for_life = True
             self._outbox.put(self._masking.frame(b"", PING))
         self._heartbeat = self._loop.call_later(_SILENCE_SECONDS, self._beat)
-
-    def _give_up(self, reason: str) -> None:
-        self._reason = reason
-        self.close()
