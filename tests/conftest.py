@@ -129,3 +129,11 @@ def short_tmp() -> Iterator[Path]:
     """A temporary directory with a short path, for unix sockets."""
     with tempfile.TemporaryDirectory(prefix="l2p-", dir="/tmp") as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one: processes die here, not machines, and each write is synced."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as made:
+        yield Path(made)

@@ -23,12 +23,11 @@ from proxy.host.manifest import EventMap, Manifest, Permissions
 from proxy.host.operations import Operations
 from proxy.storage import Database
 from proxy.wallet.keyring import Keyring
-from proxy.wallet.keystore import Keystore
 from proxy.wallet.ledger import Ledger
 from proxy.wallet.own_keys import OwnKeys
 from proxy.wallet.transactions import Transactions
-from tests.conftest import TEST_PHRASE
-from tests.wallet.conftest import OWNER, PASSWORD
+from tests.host.neighbours import new_keyring
+from tests.wallet.conftest import OWNER
 from tests.wallet.fake_chain import FakeChain
 
 if TYPE_CHECKING:
@@ -287,10 +286,7 @@ async def running_bench(folder: Path) -> AsyncIterator[Bench]:
     chain = FakeChain()
     chain.balances[OWNER] = 100 * ETHER
     chain.codes[GATEWAY] = "0x6001"
-    keystore = Keystore(folder / "keystore.json", scrypt_n=16)
-    keystore.create(TEST_PHRASE, PASSWORD)
-    keyring = Keyring(keystore)
-    keyring.unlock(PASSWORD)
+    keyring = new_keyring(folder)
     bench = Bench(folder / "chain.db", chain, keyring, Owner())
     await bench.operations.start()
     yield bench

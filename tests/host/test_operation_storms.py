@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,7 @@ import pytest
 from middleware.errors import RpcError
 from proxy.wallet.fees import Wanted
 from proxy.wallet.keyring import Keyring
-from proxy.wallet.keystore import Keystore
-from tests.conftest import TEST_PHRASE
+from tests.host.neighbours import new_keyring
 from tests.host.operations_bench import ETHER, GATEWAY, PLUGIN, Bench, Owner
 from tests.wallet.conftest import OWNER, PASSWORD
 from tests.wallet.fake_chain import BASE_FEE, FakeChain, gone
@@ -180,20 +177,9 @@ class Storm:
 
 @pytest.fixture(scope="module")
 def keyring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
-    keystore = Keystore(tmp_path_factory.mktemp("keys") / "keystore.json", scrypt_n=16)
-    keystore.create(TEST_PHRASE, PASSWORD)
-    keyring = Keyring(keystore)
-    keyring.unlock(PASSWORD)
+    keyring = new_keyring(tmp_path_factory.mktemp("keys"))
     keyring.open_plugin((7002, 0, 0))
     return keyring
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: each write is synced, and no machine dies here."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as made:
-        yield Path(made)
 
 
 @pytest.mark.parametrize("seed", range(16))

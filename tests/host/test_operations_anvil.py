@@ -12,12 +12,11 @@ import pytest
 from eth_utils.address import to_checksum_address
 
 from proxy.upstream.l1 import L1
-from proxy.wallet.keyring import Keyring
-from proxy.wallet.keystore import Keystore
-from tests.conftest import TEST_PHRASE, Anvil
+from tests.conftest import Anvil
+from tests.host.neighbours import new_keyring
 from tests.host.operations_bench import ETHER, PLUGIN, Bench, Owner, plugin
 from tests.host.small_gateway import CREATION
-from tests.wallet.conftest import OWNER, PASSWORD
+from tests.wallet.conftest import OWNER
 
 OTHER = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 GWEI = 10**9
@@ -30,10 +29,7 @@ async def bench(anvil: Anvil, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(L1, "is_dev", property(lambda _: False))
     l1 = L1([anvil.ipc])
     await l1.start()
-    keystore = Keystore(tmp_path / "keystore.json", scrypt_n=16)
-    keystore.create(TEST_PHRASE, PASSWORD)
-    keyring = Keyring(keystore)
-    keyring.unlock(PASSWORD)
+    keyring = new_keyring(tmp_path)
     bench = Bench(tmp_path / "chain.db", l1, keyring, Owner())
     created = await bench.transactions.execute(await bench.transactions.prepare(OWNER, None, 0, CREATION))
     async with asyncio.timeout(10):

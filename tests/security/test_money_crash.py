@@ -8,8 +8,7 @@ crash comes to (security.md 10, 11, 23; hardening.md 13, 21).
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,9 @@ import pytest
 
 from proxy.storage import Batch, Database
 from proxy.wallet.keyring import Keyring
-from proxy.wallet.keystore import Keystore
-from tests.conftest import TEST_PHRASE
+from tests.host.neighbours import new_keyring
 from tests.host.operations_bench import ETHER, GATEWAY, PLUGIN, TOKEN, Bench, Owner, token_plugin
-from tests.wallet.conftest import OWNER, PASSWORD
+from tests.wallet.conftest import OWNER
 from tests.wallet.fake_chain import BASE_FEE, GAS_USED, FakeChain, price
 
 
@@ -142,19 +140,7 @@ class Scenario:
 @pytest.fixture(scope="module")
 def keyring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
     """One unlocked keyring for all deaths: it is not what is tried here."""
-    keystore = Keystore(tmp_path_factory.mktemp("keys") / "keystore.json", scrypt_n=16)
-    keystore.create(TEST_PHRASE, PASSWORD)
-    keyring = Keyring(keystore)
-    keyring.unlock(PASSWORD)
-    return keyring
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: processes die here, not machines, and each write is synced."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as made:
-        yield Path(made)
+    return new_keyring(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture

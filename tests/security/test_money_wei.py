@@ -14,12 +14,11 @@ from eth_utils.address import to_checksum_address
 from middleware.errors import RpcError
 from proxy.upstream.l1 import L1
 from proxy.wallet.fees import Wanted
-from proxy.wallet.keyring import Keyring
-from proxy.wallet.keystore import Keystore
-from tests.conftest import TEST_PHRASE, Anvil
+from tests.conftest import Anvil
+from tests.host.neighbours import new_keyring
 from tests.host.operations_bench import ETHER, PLUGIN, Bench, Owner, plugin
 from tests.host.small_gateway import CREATION
-from tests.wallet.conftest import OWNER, PASSWORD
+from tests.wallet.conftest import OWNER
 
 RECEIVER = to_checksum_address("0x00000000000000000000000000000000000a11ce")
 pytestmark = pytest.mark.node
@@ -53,10 +52,7 @@ async def receipt_of(l1: L1, transaction_hash: str) -> Any:
 async def real(request: pytest.FixtureRequest, anvil: Anvil, tmp_path: Path) -> AsyncIterator[Real]:
     l1 = L1([getattr(anvil, request.param)])
     await l1.start()
-    keystore = Keystore(tmp_path / "keystore.json", scrypt_n=16)
-    keystore.create(TEST_PHRASE, PASSWORD)
-    keyring = Keyring(keystore)
-    keyring.unlock(PASSWORD)
+    keyring = new_keyring(tmp_path)
     bench = Bench(tmp_path / "chain.db", l1, keyring, Owner())
     created = await bench.transactions.execute(await bench.transactions.prepare(OWNER, None, 0, CREATION))
     gateway = to_checksum_address((await receipt_of(l1, created))["contractAddress"])
