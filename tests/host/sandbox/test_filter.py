@@ -13,6 +13,7 @@ import pytest
 from proxy.host.sandbox import bpf
 from proxy.host.sandbox.policy import Policy, deno_policy, python_policy
 from proxy.host.sandbox.syscalls import ARCHITECTURES, Architecture
+from tests.conftest import need
 
 EPERM = bpf.ERRNO | errno.EPERM
 BOTH = pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES)
@@ -160,8 +161,7 @@ HEADERS = {
 @BOTH
 def test_the_numbers_are_the_kernels(architecture: Architecture) -> None:
     header = HEADERS[architecture.name]
-    if not header.exists():
-        pytest.skip("the kernel's headers are not installed")
+    need(header.exists(), f"the kernel's headers ({header})")
     rows = dict(re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", header.read_text()))
     found = {name: int(rows[name]) for name in architecture.numbers if name in rows}
     assert found == {name: architecture.numbers[name] for name in found}
