@@ -114,8 +114,9 @@ class AuditLog:
 
     def show_head(self) -> Head:
         """Return the head and remember that the owner saw it: `verify` holds the log to it."""
-        self._space.write({_SHOWN: str(self._head).encode()})
-        return self._head
+        with self._writing:  # a head is shown once it is on disk and no earlier
+            self._space.write({_SHOWN: str(self._head).encode()})
+            return self._head
 
     def verify(self, head: Head | None = None) -> Head:
         """Check every entry and that the chain leads through `head` and the last head shown; return the newest.
@@ -124,17 +125,21 @@ class AuditLog:
         """
         expected = {seen.n: seen.hash for seen in self._seen(head)}
         last = Head(0, GENESIS)
-        for key, value in self._space.scan(_ENTRY):
-            last = _checked(last, key, value)
-            if expected.pop(last.n, last.hash) != last.hash:
-                raise AuditBroken(f"entry {last.n} is not the one whose head was shown: the log up to it was rewritten")
+        with self._writing:  # else what is on disk and what this process believes may be one entry apart
+            for key, value in self._space.scan(_ENTRY):
+                last = _checked(last, key, value)
+                if expected.pop(last.n, last.hash) != last.hash:
+                    raise AuditBroken(
+                        f"entry {last.n} is not the one whose head was shown: the log up to it was rewritten"
+                    )
+            written = self._head
         expected.pop(0, None)
         if expected:
             raise AuditBroken(
                 f"the log ends at entry {last.n}, but entry {max(expected)} was shown: its end was cut off"
             )
-        if last != self._head:
-            raise AuditBroken(f"the log on disk ends at entry {last.n}, but this process wrote {self._head.n}")
+        if last != written:
+            raise AuditBroken(f"the log on disk ends at entry {last.n}, but this process wrote {written.n}")
         return last
 
     def _seen(self, head: Head | None) -> Iterator[Head]:

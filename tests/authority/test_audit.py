@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,21 @@ async def test_what_is_decided_at_once_is_written_together_and_stays_one_chain(t
         assert (log.head.n, space.writes < 10) == (42, True)
 
 
+async def test_a_log_being_written_is_not_taken_for_an_edited_one(tmp_path: Path) -> None:
+    with Database(tmp_path / "db") as database:
+        space = Held(database)
+        log = AuditLog(space)
+        deciding = asyncio.create_task(log.appended({"event": "decided"}))
+        await asyncio.to_thread(space.on_disk.wait)  # the entry lies on disk, and the log has not heard of it yet
+        checking = asyncio.create_task(asyncio.to_thread(log.verify))
+        shown = asyncio.create_task(asyncio.to_thread(log.show_head))
+        await asyncio.to_thread(space.scanned.wait, 0.2)  # time to go wrong: a check that does not wait scans by now
+        space.go_on.set()
+        found = await asyncio.gather(deciding, checking, shown, return_exceptions=True)
+        assert found == [None, log.head, log.head]
+        assert log.head.n == 1
+
+
 async def test_a_record_that_cannot_be_written_refuses_who_waits_for_it_and_the_next_one_goes_on(
     tmp_path: Path,
 ) -> None:
@@ -149,3 +165,21 @@ class Counted(Space):
             raise StorageError("no room")
         self.writes += 1
         super().write(put, delete)
+
+
+class Held(Space):
+    """A space whose writes are on disk well before the writer hears of it."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, b"audit\0")
+        self.on_disk, self.scanned, self.go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def write(self, put: Mapping[bytes, bytes] | None = None, delete: Iterable[bytes] = ()) -> None:
+        super().write(put, delete)
+        self.on_disk.set()
+        assert self.go_on.wait(10)
+
+    def scan(self, *args: Any, **limits: Any) -> Iterator[tuple[bytes, bytes]]:
+        if self.on_disk.is_set():
+            self.scanned.set()
+        return super().scan(*args, **limits)

@@ -198,12 +198,12 @@ def _(scene: Scene) -> None:
 
 @attempt("ask for another's session")
 def _(scene: Scene) -> None:
-    assert os.getsid(scene.victim)
+    os.getsid(scene.victim)  # 0 where its leader is outside this container: an answer all the same
 
 
 @attempt("ask for another's group")
 def _(scene: Scene) -> None:
-    assert os.getpgid(scene.victim)
+    os.getpgid(scene.victim)  # as above
 
 
 @attempt("ask where another may run")
