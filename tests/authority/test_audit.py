@@ -135,7 +135,7 @@ async def test_a_log_being_written_is_not_taken_for_an_edited_one(tmp_path: Path
         await asyncio.to_thread(space.scanned.wait, 0.2)  # time to go wrong: a check that does not wait scans by now
         space.go_on.set()
         found = await asyncio.gather(deciding, checking, shown, return_exceptions=True)
-        assert found == [None, log.head, log.head]
+        assert list(found) == [None, log.head, log.head]
         assert log.head.n == 1
 
 
