@@ -22,6 +22,7 @@ from proxy.host.deposits import Deposits
 from proxy.host.gateway_events import GatewayEvents
 from proxy.host.gateways import Gateways
 from proxy.host.guards import Guards
+from proxy.host.operation_book import Book
 from proxy.host.operations import Operations
 from proxy.host.plugins import Plugins
 from proxy.host.ports import Ports
@@ -79,6 +80,7 @@ class Services:
             own_transactions=Transactions(l1, own, Ledger(chain.space("own transactions"))),
             audit=self.authority.audit,
             give_room=reserve.give,
+            book=Book(chain.space("operations book"), counters_folder()),
         )
         deposits = Deposits(GatewayEvents(l1, self._confirmations), self.operations.records_of)
         ports = Ports(
@@ -136,7 +138,7 @@ class Services:
 
     async def start(self) -> None:
         """Go on with what was under way when the last daemon ended, then host the plugins."""
-        await self.operations.start()
+        await self.operations.start(hold=True)
         await self.plugins.start()
         self.guards.start()
 

@@ -113,7 +113,7 @@ class Freshness:
         noted = self._noted()
         for address, nonce in (await self._nonces(keys)).items():
             known = noted.get(address, None if address == self._plugin.owner or not fresh else 0)
-            if known is not None and nonce > known:
+            if known is not None and nonce > max(known, self._operations.used(address)):
                 return f"{address} has sent transactions since the store was written last"
         if fresh and self._plugin.gateways and await self._has_deposits():
             return "it has funds locked on L1, and the store is empty"

@@ -24,6 +24,7 @@ from proxy.host.freshness import Freshness
 from proxy.host.installed import InstalledPlugin
 from proxy.host.lifecycle import Life, NotAsInstalled, Status
 from proxy.host.operation_news import OperationNews
+from proxy.host.operation_records import OVER
 from proxy.host.package import is_as_stored
 from proxy.host.plugin_log import PluginLog
 from proxy.host.ports import Ports
@@ -111,7 +112,10 @@ class Hosted:
             on_down=self._down,
             on_quarantine=self._quarantined,
             has_locked=self._has_locked,
-            eager=eager or bool(plugin.gateways) or ("hub" in plugin.grants and plugin.hub_url is not None),
+            eager=eager
+            or bool(plugin.gateways)
+            or ("hub" in plugin.grants and plugin.hub_url is not None)
+            or any(one["status"] not in OVER for one in ports.operations.get(plugin.id)),
             clock=clock,
             back_off=back_off,
         )
@@ -229,6 +233,7 @@ class Hosted:
         await self.freshness.look(self.store, self.keys, whole=whole, repaired=self._repaired, imported=imported)
         if self.freshness.why:
             self._output.host(f"the store may not be the newest: {self.freshness.why}")
+        self._ports.operations.looked(self.plugin.id, self.freshness.why)
         if self._repaired or not whole:
             self._loud(f"{self.freshness.why}; the plugin is told, and signs nothing before it has resynchronised")
 

@@ -14,6 +14,7 @@ from typing import Any
 from middleware.errors import AlreadyPending, Disconnected, LimitExceeded, Refused, RpcError, Unauthorized
 from middleware.questions import Withdrawn
 from middleware.waist import Origin
+from proxy.host.operation_doubts import Doubts
 from proxy.host.operation_endings import conclude, left_out, out_of_gas, reverted
 from proxy.host.operation_offers import Offer, Offers
 from proxy.host.operation_ports import Approvals, Audit, OwnKeys
@@ -44,10 +45,11 @@ class Driver:
         clock: Callable[[], float],
         changed: Callable[[Operation], None],
         give_room: Callable[[], bool],
+        doubts: Doubts,
     ) -> None:
         self._records, self._rights, self._offers, self._steps, self._waits = records, rights, offers, steps, waits
         self._approvals, self._own, self._audit = approvals, own, audit
-        self._clock, self._changed, self._give_room = clock, changed, give_room
+        self._clock, self._changed, self._give_room, self._doubts = clock, changed, give_room, doubts
 
     async def advance(self, operation: Operation, offer: Offer | None) -> bool:
         """Do the next thing; `offer`: made for it just now. Return whether to go on at once, False: with the next block.
@@ -137,7 +139,7 @@ class Driver:
             step.prepared, step.code = prepared.to_json(), code
         if operation.undo is not None and offer.undo is not None:
             operation.undo.prepared = offer.undo.to_json()
-        operation.status, operation.error, operation.decision = "running", None, decision
+        operation.status, operation.error, operation.decision, operation.doubt = "running", None, decision, ""
         self._write(operation)
 
     async def _run(self, operation: Operation) -> bool:
@@ -170,6 +172,9 @@ class Driver:
 
     async def _begin(self, operation: Operation, step: Step) -> bool:
         """Send a step once what it waits for has happened and its arguments are known and approved."""
+        if doubt := self._doubts.take(operation):
+            self.doubt(operation, doubt)
+            return True
         try:
             if step.wait is not None and not step.waited and not await self._has_waited(operation, step):
                 return self._stay(operation, None)
@@ -233,6 +238,20 @@ class Driver:
         self._end(operation, "failed", error)
         return True
 
+    def doubt(self, operation: Operation, warning: str) -> None:
+        """Have what is not signed yet approved once more, with a warning (hardening.md 13); what is signed is followed.
+
+        A `send`, which nobody is asked about, fails: only the plugin knows whether it is still due.
+        """
+        if operation.status != "awaiting_approval" and not operation.unsent():
+            return
+        if operation.kind == "send":
+            self._end(operation, "failed", RpcError(-32000, f"nothing was sent: {warning.partition(': ')[2]}"))
+            return
+        operation.doubt = warning
+        self._doubts.adopt(operation, warning)
+        self._ask_again(operation)
+
     def _ask_again(self, operation: Operation, batch: Batch | None = None) -> None:
         """What was approved does not hold any more (too late, other code, more gas, nonce gone): back to the owner."""
         operation.status, operation.decision = "awaiting_approval", None
@@ -250,8 +269,8 @@ class Driver:
         return False
 
     def _may_sign(self, operation: Operation) -> bool:
-        """Tell whether the lock lets the next step be signed now, and its key is at hand."""
-        if not self._rights.may_sign(operation):
+        """Tell whether the lock lets the next step be signed now, its key is at hand, and its plugin's store was looked at."""
+        if self._doubts.holds(operation) or not self._rights.may_sign(operation):
             return False
         try:
             return operation.key is None or self._own.address(operation.key) == operation.own

@@ -71,7 +71,7 @@ class Offers:
         """Return the offer. Raise the node's error where the first step would revert or its sender cannot pay."""
         steps = tuple(operation.unsent())
         codes: dict[str, str] = {}
-        warnings: list[str] = []
+        warnings = [operation.doubt] if operation.doubt else []
         for step in steps:
             gateway = gateway_of(step)
             if gateway is not None and gateway.name not in codes:

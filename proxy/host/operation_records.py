@@ -13,12 +13,15 @@ from typing import Any, Literal
 import msgspec
 
 from middleware.waist import Origin, OriginKind
+from proxy.host.operation_book import Book
 from proxy.storage import Batch, Space, StorageError
 
 OperationStatus = Literal["awaiting_approval", "running", "waiting", "done", "rejected", "failed"]
 StepStatus = Literal["pending", "submitted", "mined", "confirmed", "reverted", "dropped"]
 
 ETH = "ETH"
+OVER = ("done", "rejected", "failed")
+"""The statuses after which nothing changes any more."""
 
 
 class Step(msgspec.Struct, kw_only=True):
@@ -95,7 +98,8 @@ class Operation(msgspec.Struct, kw_only=True):
     """A deposit, withdrawal, plan, transfer or send. `serving`: kind and name of the origin it was caused by, None: the
     plugin itself; `code`: digest of the plugin's code; `decision`: the approval, written before anything is sent; `own` and
     `key`: address and path of the plugin's key it is sent with, None: the owner's; `undo`: the step that takes the
-    allowance back if the deposit fails, the last of `steps` once `ending` says that it did.
+    allowance back if the deposit fails, the last of `steps` once `ending` says that it did; `doubt`: the warning with which
+    it is asked again, until it is approved.
     """
 
     id: str
@@ -114,6 +118,7 @@ class Operation(msgspec.Struct, kw_only=True):
     key: tuple[int, ...] | None = None
     undo: Step | None = None
     ending: Ending | None = None
+    doubt: str = ""
 
     @property
     def sender(self) -> str:
@@ -128,7 +133,7 @@ class Operation(msgspec.Struct, kw_only=True):
     @property
     def over(self) -> bool:
         """Tell whether nothing will change any more."""
-        return self.status in ("done", "rejected", "failed")
+        return self.status in OVER
 
     def next_step(self) -> Step | None:
         """Return the first step that is not final; once it failed, the one that takes the allowance back."""
@@ -168,10 +173,10 @@ class Operation(msgspec.Struct, kw_only=True):
 
 
 class OperationRecords:
-    """All operations, in memory and on disk."""
+    """All operations, in memory and on disk; `book` counts the writes."""
 
-    def __init__(self, space: Space) -> None:
-        self._space = space
+    def __init__(self, space: Space, book: Book | None = None) -> None:
+        self._space, self._book = space, book
         self._last = 0
         self._all = {key.decode(): msgspec.json.decode(value, type=Operation) for key, value in space.scan()}
 
@@ -182,8 +187,15 @@ class OperationRecords:
         return f"{self._last:012x}{secrets.token_hex(10)}"
 
     def put(self, operation: Operation, batch: Batch) -> None:
-        """Add the operation, known already, as it is now to a batch."""
+        """Add the operation, known already, as it is now to a batch; `committed` is due once that is on disk."""
         batch.put(self._space, operation.id.encode(), msgspec.json.encode(operation))
+        if self._book is not None:
+            self._book.put(batch)
+
+    def committed(self) -> None:
+        """What was put into a batch is on disk."""
+        if self._book is not None:
+            self._book.committed()
 
     def write(self, operation: Operation, batch: Batch | None = None) -> None:
         """Put the operation on disk, together with what `batch` holds. Where that fails it is again what it was."""
@@ -194,6 +206,7 @@ class OperationRecords:
         except StorageError:
             self.restore(operation)
             raise
+        self.committed()
         self._all[operation.id] = operation  # nobody sees what is not on disk
 
     def restore(self, operation: Operation) -> None:
@@ -212,6 +225,11 @@ class OperationRecords:
     def of(self, plugin: str) -> Iterator[Operation]:
         """Yield the operations of a plugin, oldest first."""
         yield from sorted((one for one in self._all.values() if one.plugin == plugin), key=lambda one: one.id)
+
+    def used(self, address: str) -> int:
+        """Return the nonce after the highest that a step sent from an account has, 0 for none."""
+        mine = (one for one in self._all.values() if one.sender == address)
+        return max((step.nonce + 1 for one in mine for step in one.steps if step.nonce is not None), default=0)
 
     def open(self) -> list[Operation]:
         """Return what is not over, oldest first."""

@@ -118,6 +118,7 @@ class Steps:
         except StorageError:
             self._records.restore(operation)
             raise
+        self._records.committed()
         self._changed(operation)
         return signed
 

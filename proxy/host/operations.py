@@ -25,6 +25,8 @@ from middleware.questions import Withdrawn
 from middleware.waist import Context, Origin
 from proxy.host.gateways import Gateways
 from proxy.host.installed import InstalledPlugin
+from proxy.host.operation_book import Book
+from proxy.host.operation_doubts import OTHER_CODE, RESTORED, Doubts
 from proxy.host.operation_driver import Driver
 from proxy.host.operation_offers import Offer, Offers
 from proxy.host.operation_ports import L1, Accounts, Approvals, Audit, OwnKeys, Transactions
@@ -50,7 +52,8 @@ class Operations:
 
     `own` and `own_transactions`: the plugins' own keys, for `send`, with a ledger of nonces of their own. `unguarded` says by
     plugin why nobody could answer a dispute (hardening.md 22); `guards` keeps it. `give_room` gives up some of the room that
-    is kept on the disk for answers to disputes, and tells whether there was any.
+    is kept on the disk for answers to disputes, and tells whether there was any. `book` counts what is written, here and outside
+    the data directory; None: nobody does.
     """
 
     def __init__(
@@ -69,10 +72,12 @@ class Operations:
         own_transactions: Transactions,
         audit: Audit,
         give_room: Callable[[], bool] = lambda: False,
+        book: Book | None = None,
     ) -> None:
         self._l1, self._own, self._clock = l1, own, clock
-        self._give_room = give_room
-        self._records = OperationRecords(space)
+        self._give_room, self._book = give_room, book
+        self._records = OperationRecords(space, book)
+        self._doubts = Doubts(installed)
         self._rights = Rights(installed, accounts)
 
         def depth() -> int:
@@ -94,6 +99,7 @@ class Operations:
             clock,
             self._tell,
             give_room,
+            self._doubts,
         )
         self._callbacks: list[Changed] = []
         self._untold: dict[str, Operation] = {}
@@ -102,10 +108,13 @@ class Operations:
         self.unguarded: dict[str, str] = {}
         accounts.on_unlock(self._pulse)
 
-    async def start(self) -> None:
-        """Go on with everything that is open."""
+    async def start(self, *, hold: bool = False) -> None:
+        """Go on with everything that is open; `hold`: with what is not signed, once the plugin's store was `looked` at."""
+        self._doubt_what_was_found()
         self._spawn(self._listen(), "operations: blocks")
         for operation in self._records.open():
+            if hold:
+                self._doubts.hold(operation.plugin)
             self._spawn(self._drive(operation, None), f"operation {operation.id}")
 
     async def close(self) -> None:
@@ -113,6 +122,44 @@ class Operations:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._book is not None:
+            self._book.close()
+
+    def hold(self, plugin_id: str) -> None:
+        """Sign nothing of a plugin until its store was `looked` at."""
+        self._doubts.hold(plugin_id)
+
+    def looked(self, plugin_id: str, why: str) -> None:
+        """A plugin's store was looked at; `why` it may not be the newest, empty: nothing speaks against it."""
+        if why:
+            self._doubt(plugin_id, RESTORED.format(why))
+        self._doubts.looked(plugin_id)
+        self._pulse()
+
+    def exchanged(self, plugin_id: str) -> None:
+        """Another version of a plugin runs from now on: what it is still to sign is asked again."""
+        self._doubt(plugin_id, OTHER_CODE)
+        self._pulse()
+
+    def used(self, address: str) -> int:
+        """Return the nonce after the highest that an operation gave a transaction of this account, 0 for none."""
+        return self._records.used(address)
+
+    def _doubt_what_was_found(self) -> None:
+        """Have approved anew what a restored backup or another version of its plugin brought along (hardening.md 13)."""
+        why = self._book.doubt() if self._book is not None else ""
+        for operation in self._records.open():
+            if why:
+                log.warning("operation %s needs to be approved anew: %s", operation.id, why)
+                self._driver.doubt(operation, RESTORED.format(why))
+            elif self._doubts.is_of_other_code(operation):
+                self._driver.doubt(operation, OTHER_CODE)
+        if self._book is not None:
+            self._book.settle()
+
+    def _doubt(self, plugin_id: str, warning: str) -> None:
+        for operation in self._records.of(plugin_id):
+            self._doubts.add(operation, warning)
 
     def on_change(self, callback: Changed) -> None:
         """Call `callback(plugin id, operation)` after each change that is on disk."""

@@ -182,12 +182,15 @@ class Plugins:
                 await present.close()
                 if present.plugin.path:
                     self._ports.signer.close_plugin(present.plugin.path)
+            self._ports.operations.hold(plugin_id)  # until what stands there then was looked at
             try:
                 await change()
             finally:
                 self._unreadable.pop(plugin_id, None)
                 plugin = self.catalog.get(plugin_id)
                 if plugin is not None:
+                    if present is not None and present.plugin.digest != plugin.digest:
+                        self._ports.operations.exchanged(plugin_id)
                     await self._host(plugin, eager=True)
 
     async def remove(self, plugin_id: str, *, delete_store: bool, release: bool) -> dict[str, Any]:
@@ -224,6 +227,7 @@ class Plugins:
             opened = await asyncio.to_thread(open_store, plugin.id, store, notice)
         except StorageError as error:
             self._unreadable[plugin.id] = dataclasses.replace(plugin, enabled=False, why_disabled=str(error))
+            self._ports.operations.looked(plugin.id, str(error))
             notice(f"l2proxy: plugin {plugin.id} does not run: {error}")
             return
         hosted = Hosted(

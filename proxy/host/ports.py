@@ -247,6 +247,18 @@ class Operations(Protocol):
     def on_change(self, callback: Callable[[str, dict[str, Any]], None]) -> None:
         """Call back with (plugin id, operation) after each step."""
 
+    def hold(self, plugin_id: str) -> None:
+        """Sign nothing of a plugin until its store was looked at."""
+
+    def looked(self, plugin_id: str, why: str) -> None:
+        """A plugin's store was looked at; `why` it may not be the newest, empty: nothing speaks against it."""
+
+    def exchanged(self, plugin_id: str) -> None:
+        """Another version of a plugin runs from now on."""
+
+    def used(self, address: str) -> int:
+        """Return the nonce after the highest that an operation gave a transaction of this account, 0 for none."""
+
 
 class Deposits(Protocol):
     """What is locked on L1."""

@@ -184,6 +184,21 @@ class FakeOperations:
         self.submitted: list[tuple[str, str, dict[str, Any], Context]] = []
         self.unguarded: dict[str, str] = {}
         self.callbacks: list[Callable[[str, dict[str, Any]], None]] = []
+        self.held: list[str] = []
+        self.looks: list[tuple[str, str]] = []
+        self.exchanges: list[str] = []
+
+    def hold(self, plugin_id: str) -> None:
+        self.held.append(plugin_id)
+
+    def looked(self, plugin_id: str, why: str) -> None:
+        self.looks.append((plugin_id, why))
+
+    def exchanged(self, plugin_id: str) -> None:
+        self.exchanges.append(plugin_id)
+
+    def used(self, _: str) -> int:
+        return 0
 
     async def submit(self, plugin: InstalledPlugin, kind: str, params: dict[str, Any], context: Context) -> str:
         self.submitted.append((plugin.id, kind, params, context))
@@ -192,7 +207,7 @@ class FakeOperations:
     def get(
         self, plugin_id: str, operation_id: str | None = None, /, origin: Origin | None = None
     ) -> list[dict[str, Any]]:
-        return [{"id": "op1", "plugin": plugin_id, "origin": str(origin)}]
+        return [{"id": "op1", "plugin": plugin_id, "status": "done", "origin": str(origin)}]
 
     def on_change(self, callback: Callable[[str, dict[str, Any]], None]) -> None:
         self.callbacks.append(callback)

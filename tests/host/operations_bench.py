@@ -20,6 +20,7 @@ from proxy.host.gateway_events import GatewayEvents
 from proxy.host.gateways import Gateways
 from proxy.host.installed import Gateway, InstalledPlugin
 from proxy.host.manifest import EventMap, Manifest, Permissions
+from proxy.host.operation_book import Book
 from proxy.host.operations import Operations
 from proxy.storage import Database
 from proxy.wallet.keyring import Keyring
@@ -231,6 +232,7 @@ class Bench:
             own_transactions=Transactions(self.chain, own, self.own_ledger, clock=lambda: self.now),
             audit=self,
             give_room=lambda: self.give_room(),  # noqa: PLW0108 - set later
+            book=Book(self.database.space("operations book"), self.path.parent / "counters"),
         )
         self.operations.on_change(self._changed)
         events = GatewayEvents(self.chain, lambda: 1 if self.chain.is_dev else self.confirmations)
@@ -245,15 +247,16 @@ class Bench:
         self.told.append(operation)
         self._news.set()
 
-    async def rebuild(self) -> None:
-        """End as a crash would, and start again."""
+    async def rebuild(self, *, hold: bool = False, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """End as a crash would, and start again; `meanwhile` is done to the folder."""
         await self.operations.close()
         self.database.close()
+        meanwhile()
         self.wrap = lambda _: None
         if isinstance(self.chain, FakeChain):
             self.chain.before = self.chain.after = lambda _: None
         self._build()
-        await self.operations.start()
+        await self.operations.start(hold=hold)
 
     async def submit(self, kind: str = "deposit", serving: Origin | None = None, **params: Any) -> str:
         """Ask as the plugin would; a deposit of 2 ETH unless the test says otherwise."""

@@ -232,13 +232,15 @@ async def test_what_gives_no_certainty_is_unknown(home: Home, tmp_path: Path, do
         with Database(home.folder / "plugins" / "echo" / "store") as database:
             fresh = Store(database, 1).book
             database.space("meta").write({b"book": type(fresh)(id="cd" * 16, sealed=True).to_bytes()})
-        home.operations.get = lambda *_, **__: [{"id": "op1"}]  # type: ignore[method-assign]
+        home.operations.get = lambda *_, **__: [{"id": "op1", "status": "done"}]  # type: ignore[method-assign]
     elif doubt == "nonce":
         nonces[account] = "0x1"
     else:
         with Database(home.folder / "plugins" / "echo" / "store") as database:
             database.space("data").write(delete=[b"a"])
     assert await again(home) == "unknown"
+    assert home.operations.looks[-1][1], "its operations are asked again (hardening.md 13)"
     await home.ask("ready")
     await home.close()
     assert await again(home) is False
+    assert home.operations.looks[-1] == ("echo", "")

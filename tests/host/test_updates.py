@@ -132,6 +132,8 @@ async def test_an_update_keeps_the_store_and_a_rollback_takes_the_code_alone_or_
     assert len(list(home.plugins.catalog.registry.folder("echo").glob("store.replaced.*"))) == 1
     events = [event["event"] for event in home.audit.events]
     assert events == ["plugin_add", "plugin_update", "plugin_rollback", "plugin_rollback"]
+    assert home.operations.exchanges == ["echo"] * 3  # what was approved for the other version is asked again
+    assert [bool(why) for _, why in home.operations.looks[1:]] == [False, False, True]
     await home.close()
 
 
