@@ -19,7 +19,7 @@ import msgspec
 from middleware.waist import LargeReply, Request
 from proxy.upstream import envelope
 from proxy.upstream.exchange import Exchange
-from proxy.upstream.failures import Broken, NodeFailure
+from proxy.upstream.failures import Broken, NodeFailure, Unreachable
 from proxy.upstream.figures import NodeFigures
 from proxy.upstream.line import Line
 from proxy.upstream.node_socket import Ask, Open
@@ -86,14 +86,14 @@ class Multiplexed:
         return await line.exchange(request, raw_id)
 
     async def line(self) -> Line:
-        """Return the first shared socket that nothing blocks, opened and verified if need be."""
+        """Return the first shared socket that nothing blocks, opened and verified if need be. Raise why there is none."""
         while True:
             usable = [line for line in self._lines if line.usable]
             if free := [line for line in usable if not line.blocked]:
                 return free[0]
             if len(usable) >= _LINES:
                 return usable[0]
-            begun_before = self._opening is not None
+            begun_before = self._opening is not None and not self._opening.done()
             try:
                 await asyncio.shield(self._open())
             except NodeFailure:
@@ -136,13 +136,14 @@ class Multiplexed:
 
     def _open(self) -> asyncio.Task[Line]:
         """Open a shared socket, once for all who want it."""
-        if self._opening is None:
+        if self._opening is None or self._opening.done():  # done, and `_opened` was not called yet: its end is old news
             self._opening = asyncio.create_task(self._new_line())
             self._opening.add_done_callback(self._opened)
         return self._opening
 
     def _opened(self, task: asyncio.Task[Line]) -> None:
-        self._opening = None
+        if self._opening is task:
+            self._opening = None
         if not task.cancelled() and (error := task.exception()) is not None:
             log.debug("no shared socket to the L1 node: %s", error)
 
@@ -158,11 +159,12 @@ class Multiplexed:
         except BaseException:
             line.socket.close()
             raise
-        if line.usable:
-            self._lines.append(line)
-            if self._lost:
-                self._lost -= 1
-                self._figures.reconnects += 1
+        if not line.usable:
+            raise Unreachable("it closes every connection at once")
+        self._lines.append(line)
+        if self._lost:
+            self._lost -= 1
+            self._figures.reconnects += 1
         return line
 
     def _ended(self, line: Line) -> None:
