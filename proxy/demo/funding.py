@@ -6,7 +6,7 @@ from middleware.errors import RpcError
 from proxy.demo.client import Client
 from proxy.demo.wei import balance, ether
 
-DEPOSITED, HANDED_OUT, GAS = 10**18, 7 * 10**17, 3 * 10**17
+DEPOSITED, HANDED_OUT, GAS = 10**18, 78 * 10**16, 22 * 10**16
 
 
 class NotFunded(Exception):

@@ -33,6 +33,7 @@ DEPOSIT = 10**18
 BOBS_MONEY = 2 * 10**17  # for his gas
 HUBS_MONEY = 5 * 10**17  # for its gas and collateral
 COLLATERAL = 2 * 10**17
+DISPUTES_MONEY = 4 * 10**16  # to each PayChan's own key: gas to answer disputes while nobody is there
 WATCHER = "https://watch.example"  # a page; the shop is a program with a token
 
 OpenClient: TypeAlias = Callable[[str], AbstractAsyncContextManager[Client]]
@@ -69,6 +70,7 @@ class Journey:
         self._chain_id = 0
         self._first_block = 0
         self._before: dict[str, int] = {}
+        self._own_keys: dict[str, str] = {}  # by party: the address its PayChan answers disputes from
 
     @property
     def steps(self) -> tuple[tuple[str, Callable[[], Awaitable[str]]], ...]:
@@ -122,17 +124,12 @@ class Journey:
 
     async def hand_out_funds(self) -> str:
         """Give Bob and the hub money from account 0, through the proxy, with the owner's approval."""
-        token = await command("token", "new", "funder", "--accounts", "1", "--data", self.alice.data)
-        async with http_client(self.alice.dapp) as node, http_client(token["url"]) as funder:
+        async with http_client(self.alice.dapp) as node:
             await fund_account(node, self.l1, self.alice.address, needed())
             for address in (self.alice.address, self.bob.address, self._hub_address):
                 self._before[address] = await balance(node, address)
             self._first_block = await self._next_block()
-            async with self.alice.approving("transaction"):
-                for to, value in ((self.bob.address, BOBS_MONEY), (self._hub_address, HUBS_MONEY)):
-                    transaction = {"from": self.alice.address, "to": to, "value": hex(value)}
-                    await self._mined(node, await funder.request("eth_sendTransaction", [transaction]))
-        await command("token", "revoke", "funder", "--data", self.alice.data)
+        await self._send((self.bob.address, BOBS_MONEY), (self._hub_address, HUBS_MONEY))
         return f"account 0 sent {ether(BOBS_MONEY)} to Bob and {ether(HUBS_MONEY)} to the hub, each approved"
 
     async def deploy_contract(self) -> str:
@@ -164,7 +161,13 @@ class Journey:
                 *("plugin", "add", source, "--data", party.data, "--owner", party.address, "--hub", hub),
                 *("--gateway", f"{self._chain_id}={self._gateway}", "--grant", "all"),
             )
-        return "paychan, with `l2proxy plugin add … --grant all`, for Alice and for Bob"
+            info = await command("plugin", "info", "paychan", "--data", party.data)
+            self._own_keys[party.name] = info["ownKey"]
+        await self._send(*((address, DISPUTES_MONEY) for address in self._own_keys.values()))
+        return (
+            "paychan, with `l2proxy plugin add … --grant all`, for Alice and for Bob;"
+            f" account 0 sent {ether(DISPUTES_MONEY)} to each one's own key, for disputes"
+        )
 
     async def connect(self) -> str:
         """Connect two origins of Alice: the shop by token, with a budget; the page, which may only watch. And Bob's till."""
@@ -229,7 +232,7 @@ class Journey:
         """Compare every balance on L1 with what the blocks say it must be."""
         paid = self.payments * PAYMENT
         changes = {
-            self.alice.address: ("Alice", -BOBS_MONEY - HUBS_MONEY - paid),
+            self.alice.address: ("Alice", -BOBS_MONEY - HUBS_MONEY - 2 * DISPUTES_MONEY - paid),
             self.bob.address: ("Bob", BOBS_MONEY + paid),
             self._hub_address: ("Hub", HUBS_MONEY),
         }
@@ -240,11 +243,15 @@ class Journey:
                 has = await balance(node, address)
                 self.balances.append(Balance(name, address, before, gas, before + change - gas, has))
             self.balances.append(Balance("Contract", self._gateway, 0, 0, 0, await balance(node, self._gateway)))
+            kept = [
+                Balance(f"{name}'s own key", address, 0, 0, DISPUTES_MONEY, await balance(node, address))
+                for name, address in self._own_keys.items()
+            ]
         if audit.failed:
             raise WrongWei(f"these transactions failed on L1: {', '.join(audit.failed)}")
-        for line in self.balances:
+        for line in (*self.balances, *kept):
             line.check()
-        return f"{len(self.balances)} balances on L1 are right to the wei"
+        return f"{len(self.balances) + len(kept)} balances on L1 are right to the wei"
 
     async def reopen(self) -> None:
         """Open both channels once more, so that there is something to try after the demo."""
@@ -266,6 +273,19 @@ class Journey:
             await self._node.stop()
 
     # -- what the steps share
+
+    async def _send(self, *payments: tuple[str, int]) -> None:
+        """Send money from account 0, through the proxy, by a token that holds for this alone, each with the owner's approval."""
+        token = await command("token", "new", "funder", "--accounts", "1", "--data", self.alice.data)
+        async with (
+            http_client(self.alice.dapp) as node,
+            http_client(token["url"]) as funder,
+            self.alice.approving("transaction"),
+        ):
+            for to, value in payments:
+                transaction = {"from": self.alice.address, "to": to, "value": hex(value)}
+                await self._mined(node, await funder.request("eth_sendTransaction", [transaction]))
+        await command("token", "revoke", "funder", "--data", self.alice.data)
 
     async def _operation(self, party: Party, action: str, params: dict[str, Any], *kinds: str) -> None:
         """Invoke an action that answers `{operation}`, approve what is asked, and wait until the operation is done."""

@@ -23,6 +23,7 @@ from proxy.host.choices import InstallRefused
 from proxy.host.hosting import Hosted
 from proxy.host.installed import ActionSpec, InstalledPlugin
 from proxy.host.late_answers import Record
+from proxy.host.operation_rights import OWN_KEY
 from proxy.host.ports import Ports
 from proxy.host.sandbox.undumpable import make_undumpable
 from proxy.host.services.digests import warm_up
@@ -143,6 +144,16 @@ class Plugins:
         if hosted.plugin.hub_url is not None:
             shown["hub"] = "connected" if hosted.hub.connected else "not connected"
         return shown
+
+    def own_key(self, plugin_id: str) -> str | None:
+        """Return the address of the key that pays for `send`, to which gas is sent; None: it has none, or was not unlocked."""
+        plugin = self.get(plugin_id)
+        if plugin is None or not plugin.path or "keys" not in plugin.grants:
+            return None
+        try:
+            return self._ports.signer.plugin_account((*plugin.path, OWN_KEY)).address
+        except Unauthorized:
+            return None
 
     async def invoke(
         self, plugin_id: str, action: str, params: dict[str, Any], origin: Origin, key: str | None, context: Context

@@ -246,6 +246,7 @@ class PluginAdministration:
             "before": self._before(plugin.id),
             "owner": plugin.owner,
             "keys": None if manifest.keys is None else manifest.keys.path,
+            "ownKey": None if self._plugins is None else self._plugins.own_key(plugin.id),
             "hubUrl": plugin.hub_url,
             "gateways": [
                 {"name": row.name, "chain": row.chain, "address": row.address, "functions": _functions(row)}
