@@ -1,7 +1,7 @@
 """The figures of `/metrics`: what the parts count, read when somebody scrapes and written in Prometheus' text format.
 
 Nothing here counts: every part keeps plain numbers on itself, so a call costs no lock and no label (middleware/metrics.py).
-Labels are closed sets: methods of the method table, codes of rpc.md, the position of a node in the config, a plugin's state.
+Labels are closed sets: methods of the method table, codes of rpc.md, the place of a node in the config, of a plugin in their list.
 Never a token, an origin, an account, a plugin's id or an address: any program of this machine may read this.
 docs/owners.md names every family; a test compares.
 """
@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -171,12 +172,36 @@ def _authority(services: Services) -> Iterator[Metric]:
 
 def _plugins(services: Services) -> Iterator[Metric]:
     plugins = GaugeMetricFamily("l2proxy_plugins", "Installed plugins by what they do.", labels=["status"])
-    states = Counter(str(services.plugins.status(plugin.id)["status"]) for plugin in services.plugins.all())
-    for status, count in sorted(states.items()):
+    rows = [services.plugins.status(plugin.id) for plugin in services.plugins.all()]
+    for status, count in sorted(Counter(str(row["status"]) for row in rows).items()):
         plugins.add_metric([status], count)
     yield plugins
+    yield from _each_plugin(rows)
     unguarded = len(services.operations.unguarded)
     yield _gauge("l2proxy_plugins_unguarded", "Plugins with money on L1 that could not answer a dispute.", unguarded)
+
+
+def _each_plugin(rows: list[dict[str, Any]]) -> Iterator[Metric]:
+    """Yield what each plugin has done and takes; `plugin` is its place in `l2proxy plugin list`, from 1: ids are nobody's business."""
+    for member, family, says in _PLUGIN_FIGURES:
+        kind = CounterMetricFamily if member in _COUNTED else GaugeMetricFamily
+        metric = kind(f"l2proxy_plugin_{family}", says, labels=["plugin"])
+        for place, row in enumerate(rows, 1):
+            if member in row:
+                metric.add_metric([str(place)], row[member])
+        yield metric
+
+
+_COUNTED = ("invokes", "errors", "restarts")
+_PLUGIN_FIGURES = (
+    ("invokes", "invokes", "Actions the plugin was asked for since the daemon began."),
+    ("errors", "errors", "Those that ended with an error."),
+    ("restarts", "restarts", "Times its process was started again."),
+    ("queue", "queue", "Invokes that run or wait, deliveries in flight, and turns at its store."),
+    ("storeBytes", "store_bytes", "Size of its store's keys and values."),
+    ("cpuSeconds", "cpu_seconds", "CPU time of its present process."),
+    ("residentBytes", "resident_bytes", "Memory of its present process."),
+)
 
 
 def _gauge(name: str, says: str, value: float) -> GaugeMetricFamily:

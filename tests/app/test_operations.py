@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -199,6 +200,29 @@ async def test_nobody_makes_a_series_and_nothing_private_is_shown(daemon: Runnin
     _, _, shown = await get(daemon, "/metrics")
     for private in ("payroll", text, "shop.example", "evil", str(services.ground.directory.path)):
         assert private not in shown
+
+
+async def test_each_plugin_is_a_place_in_the_list_and_never_a_name(
+    daemon: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins = daemon[0].plugins
+    running = {"status": "running", "invokes": 7, "errors": 2, "restarts": 1, "queue": 3, "storeBytes": 99}
+    rows: dict[str, dict[str, Any]] = {
+        "secretpay": {**running, "cpuSeconds": 0.5, "residentBytes": 4096},
+        "tumbler": {"status": "disabled"},
+    }
+    monkeypatch.setattr(plugins, "all", lambda: [SimpleNamespace(id=name) for name in rows])
+    monkeypatch.setattr(plugins, "status", rows.__getitem__)
+    found = await families(daemon)
+    assert value(found, "l2proxy_plugin_invokes_total", plugin="1") == 7
+    assert value(found, "l2proxy_plugin_errors_total", plugin="1") == 2
+    assert value(found, "l2proxy_plugin_restarts_total", plugin="1") == 1
+    for name, figure in (("queue", 3), ("store_bytes", 99), ("cpu_seconds", 0.5), ("resident_bytes", 4096)):
+        assert value(found, f"l2proxy_plugin_{name}", plugin="1") == figure
+    assert value(found, "l2proxy_plugins", status="disabled") == 1
+    _, _, shown = await get(daemon, "/metrics")
+    assert 'plugin="2"' not in shown, "of one that does not run nothing is known"
+    assert not [name for name in rows if name in shown]
 
 
 async def test_every_family_is_documented(daemon: Running) -> None:
