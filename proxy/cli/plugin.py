@@ -1,5 +1,5 @@
-"""`l2proxy plugin`: add, list, info, remove, logs, set-owner; `update` and `rollback` stand in `plugin_versions`, what
-authors need in `plugin_authoring`.
+"""`l2proxy plugin`: add, list, info, logs, set-owner; `update` and `rollback` stand in `plugin_versions`, `remove` in
+`plugin_removing`, what authors need in `plugin_authoring`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from proxy.cli.plugin_authoring import check, pack_, test
+from proxy.cli.plugin_removing import remove
 from proxy.cli.plugin_shown import PURPOSE, absolute, shown, terminal
 from proxy.cli.plugin_starting import new
 from proxy.cli.plugin_versions import rollback, update
@@ -24,7 +25,7 @@ def plugin() -> None:
     """Layer-2 plugins: third-party code that runs in a process of its own."""
 
 
-for _command in (check, update, rollback, new, test, pack_):
+for _command in (check, update, rollback, remove, new, test, pack_):
     plugin.add_command(_command)
 
 
@@ -86,17 +87,6 @@ def list_(session: Session) -> None:
 def info(session: Session, id: str) -> None:  # noqa: A002 - the argument's name on the command line
     """Show everything about one plugin."""
     session.show(session.call("admin_pluginInfo", {"id": id}), _told)
-
-
-@plugin.command()
-@click.argument("id")
-@click.option("--delete-store", is_flag=True, help="Delete its data as well; refused while something is locked on L1.")
-@click.option("--release", is_flag=True, help="Let another source take its id and key path.")
-@session_options
-def remove(session: Session, id: str, delete_store: bool, release: bool) -> None:  # noqa: A002
-    """Stop a plugin, revoke every permission for it, and forget it. Its store is kept."""
-    removed = session.call("admin_pluginRemove", {"id": id, "deleteStore": delete_store, "release": release})
-    session.show(removed, lambda value: f"{value['id']} is removed; its store is {value['store']}")
 
 
 @plugin.command("set-owner")

@@ -90,6 +90,10 @@ class Catalog:
         plugin = self.get(plugin_id)
         return None if plugin is None else [action.name for action in plugin.manifest.action]
 
+    def has_money_inside(self, plugin_id: str) -> bool:
+        """Tell whether operations paid more into its gateways than provably came back."""
+        return self._money_inside(plugin_id)
+
     def check_removable(self, plugin_id: str, *, delete_store: bool, release: bool) -> None:
         """Raise InstallRefused for what cannot be removed so."""
         if self.registry.get(plugin_id) is None and not (release and plugin_id in self.registry.bindings()):

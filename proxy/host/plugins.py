@@ -220,12 +220,16 @@ class Plugins:
             self._unreadable.pop(plugin_id, None)
             return self.catalog.remove(plugin_id, delete_store=delete_store, release=release)
 
-    async def _check_nothing_locked(self, plugin_id: str) -> None:
+    async def locked(self, plugin_id: str) -> list[dict[str, Any]]:
+        """Return the rows of `l2_getDeposits` in which something is locked or on its way. Raise `Disconnected`."""
         plugin = self.get(plugin_id)
         if plugin is None or not plugin.gateways:
-            return
+            return []
         rows = await self._ports.deposits.of(plugin)
-        if any(int(str(row[part]), 0) for row in rows for part in ("locked", "pending")):
+        return [row for row in rows if any(int(str(row[part]), 0) for part in ("locked", "pending"))]
+
+    async def _check_nothing_locked(self, plugin_id: str) -> None:
+        if await self.locked(plugin_id):
             raise InstallRefused(f"{plugin_id} still has deposits on L1; remove it without --delete-store")
 
     # -- inside

@@ -71,9 +71,13 @@ class Named(AdminParams, frozen=True, kw_only=True):
 
 
 class Remove(AdminParams, frozen=True, kw_only=True):
-    """`delete_store`: the plugin's data as well; `release`: its id and key path may be taken by another source."""
+    """`delete_store`: the plugin's data as well; `release`: its id and key path may be taken by another source.
+
+    `look`: nothing is removed; what it still has locked on L1 is told.
+    """
 
     id: str
+    look: bool = False
     delete_store: bool = False
     release: bool = False
 
@@ -177,6 +181,8 @@ class PluginAdministration:
     async def remove(self, params: Any, _: Context) -> dict[str, Any]:
         """Stop and forget a plugin, its permissions first."""
         asked = read(params, Remove)
+        if asked.look:
+            return await self._locked(asked.id)
         if self._plugins is not None:
             return await self._plugins.remove(asked.id, delete_store=asked.delete_store, release=asked.release)
         plugin = self._catalog.get(asked.id)
@@ -205,6 +211,14 @@ class PluginAdministration:
         else:
             await change()
         return self._shown(self._find(plugin_id))
+
+    async def _locked(self, plugin_id: str) -> dict[str, Any]:
+        """Return what removing a plugin would leave on L1; `known`: somebody could ask L1."""
+        self._find(plugin_id)
+        rows = [] if self._plugins is None else await self._plugins.locked(plugin_id)
+        told = [{name: row[name] for name in ("gateway", "asset", "source", "locked", "pending")} for row in rows]
+        paid_in = self._catalog.has_money_inside(plugin_id)
+        return {"id": plugin_id, "locked": told, "paidIn": paid_in, "known": self._plugins is not None}
 
     def _present(self, plugin_id: str) -> tuple[Record, InstalledPlugin]:
         plugin, record = self._catalog.get(plugin_id), self._catalog.registry.get(plugin_id)

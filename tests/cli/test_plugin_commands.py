@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from middleware.errors import RpcError
 from middleware.waist import OWNER, Context
-from proxy.cli import session
+from proxy.cli import plugin_removing, session
 from proxy.cli.plugin import plugin
 from proxy.methods.plugin_administration import admin_handlers
 from tests.host.neighbours import ECHO, Home, new_keyring, package
@@ -101,3 +101,55 @@ def test_check_compares_the_code_with_the_manifest(tmp_path: Path) -> None:
     broken = run("check", str(package(tmp_path, "broken", "import nothing_of_the_kind\n")))
     assert (broken.exit_code, "nothing_of_the_kind" in broken.output) == (1, True)
     assert run("check", str(tmp_path)).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("found", "typed", "sent", "says"),
+    [
+        ({"locked": [], "paidIn": False, "known": True}, "delete\n", True, "Nothing is locked"),
+        ({"locked": [], "paidIn": False, "known": True}, "\n", False, "Nothing is locked"),
+        ({"locked": [], "paidIn": True, "known": True}, "y\n", False, "still locked on L1"),
+        ({"locked": [], "paidIn": True, "known": True}, "n\n", None, "Aborted"),
+        ({"locked": [], "paidIn": False, "known": False}, "y\n", False, "No daemon runs"),
+        (
+            {
+                "locked": [{"gateway": "main", "asset": "ETH", "source": "events", "locked": "0x1bc16d674ec80000"}],
+                "paidIn": False,
+                "known": True,
+            },
+            "\n",
+            None,
+            "gateway main: 2 ETH locked, 0.5 ETH on the way (by events)",
+        ),
+    ],
+)
+def test_remove_asks_on_a_terminal_what_becomes_of_the_store(
+    monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], typed: str, sent: bool | None, says: str
+) -> None:
+    for row in found["locked"]:
+        row["pending"] = hex(5 * 10**17)
+    asked: list[dict[str, Any]] = []
+
+    def call(_: session.Session, method: str, params: Any = None, *, live: bool = False) -> Any:
+        assert method == "admin_pluginRemove"
+        asked.append(params)
+        return found if params.get("look") else {"id": "echo", "store": "deleted" if params["deleteStore"] else "kept"}
+
+    monkeypatch.setattr(session.Session, "call", call)
+    monkeypatch.setattr(plugin_removing, "terminal", lambda: True)
+    ended = run("remove", "echo", typed=typed)
+    assert says in ended.output
+    assert [params.get("deleteStore") for params in asked[1:]] == ([] if sent is None else [sent])
+    for flag in ("--keep-store", "--delete-store", "--json"):
+        asked.clear()
+        assert run("remove", "echo", flag).exit_code == 0
+        assert [params["deleteStore"] for params in asked] == [flag == "--delete-store"]
+    assert run("remove", "echo", "--keep-store", "--delete-store").exit_code == 2
+
+
+def test_remove_looks_before_it_removes(home: Home) -> None:
+    assert run("add", str(ECHO), "--grant", "all").exit_code == 0
+    call: Any = session.Session.call
+    found = call(None, "admin_pluginRemove", {"id": "echo", "look": True})
+    assert found == {"id": "echo", "locked": [], "paidIn": False, "known": False}
+    assert [row["id"] for row in json.loads(run("list", "--json").output)] == ["echo"]
