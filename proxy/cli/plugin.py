@@ -1,4 +1,4 @@
-"""`l2proxy plugin`: add, list, info, logs, set-owner; `update` and `rollback` stand in `plugin_versions`, `remove` in
+"""`l2proxy plugin`: add, list, info, logs, set-owner, set-cap; `update` and `rollback` stand in `plugin_versions`, `remove` in
 `plugin_removing`, what authors need in `plugin_authoring`.
 """
 
@@ -97,6 +97,24 @@ def set_owner(session: Session, id: str, address: str) -> None:  # noqa: A002
     """Have a plugin act for another main account."""
     changed = session.call("admin_pluginSetOwner", {"id": id, "owner": address})
     session.show(changed, lambda value: f"{value['id']} acts for {value['owner']}")
+
+
+@plugin.command("set-cap")
+@click.argument("id")
+@click.argument("asset")
+@click.argument("amount")
+@session_options
+def set_cap(session: Session, id: str, asset: str, amount: str) -> None:  # noqa: A002
+    """Bound what of ASSET (ETH or a token's address) may be inside a plugin's gateways.
+
+    AMOUNT is in the asset's smallest unit, for ETH in wei; `none` takes the bound away. What is inside already stays there.
+    """
+    if amount != "none" and not (amount.isascii() and amount.isdigit() and len(amount) <= 78):
+        raise Failure(f"AMOUNT is a decimal number of the smallest unit, or none; not {printable(amount)}", USAGE)
+    params = {"id": id, "asset": asset, "amount": None if amount == "none" else amount}
+    changed = session.call("admin_pluginSetCap", params)
+    caps = ", ".join(f"{amount} of {asset}" for asset, amount in changed["caps"].items()) or "without a cap"
+    session.show(changed, lambda value: f"deposits of {value['id']} may come to: {caps}")
 
 
 @plugin.command()

@@ -60,5 +60,6 @@ def shown(found: dict[str, Any], owner: str | None, hub: str | None, gateways: t
     lines.append(f"  asks for {', '.join(found['requests']) or 'nothing'}")
     if found["permissions"]["layer1"]:
         lines.append(f"           layer1: {', '.join(found['permissions']['layer1'])}")
-    lines.append("  Budgets bind the sites that call it, not the plugin: it can lose what you deposit into it.")
+    lines.append("  Budgets bind the sites that call it, not the plugin: it can lose what you deposit into it;")
+    lines.append(f"  `l2proxy plugin set-cap {found['id']} ETH WEI` bounds what that may come to.")
     return "\n".join(printable(line) for line in lines)

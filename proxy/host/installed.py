@@ -7,7 +7,8 @@ links (`ActionSpec`). Frozen: whoever holds one holds what was attested, never s
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class InstalledPlugin:
 
     `gateways` are those of the present chain; `grants` a subset of `manifest.requested()`; `enabled` is False while it is
     quarantined or its files differ from the digest, and `why_disabled` says which. `hub_named`: the owner wrote the hub's
-    address, which may then be a private one.
+    address, which may then be a private one. `caps`: by asset, the most that may be inside its gateways.
     """
 
     id: str
@@ -73,6 +74,7 @@ class InstalledPlugin:
     enabled: bool
     why_disabled: str = ""
     hub_named: bool = False
+    caps: Mapping[str, int] = field(default_factory=dict)
 
     def action(self, name: str) -> ActionSpec | None:
         """Return what is declared of an action, None when there is none of this name."""

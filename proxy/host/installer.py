@@ -20,10 +20,11 @@ from proxy.host.indexes import Indexes
 from proxy.host.inspection import Inspected, inspect_source
 from proxy.host.installed import Gateway
 from proxy.host.manifest import Manifest, ManifestError
+from proxy.host.operation_records import ETH
 from proxy.host.package import store_package
 from proxy.host.ports import Audit, CheckGateway, Paths
 from proxy.host.ports import Path as KeyPath
-from proxy.host.registry import Override, Record, Registry, resolve_gateways
+from proxy.host.registry import Cap, Override, Record, Registry, resolve_gateways
 from proxy.host.updates import Difference, difference, kept_overrides
 
 
@@ -95,6 +96,7 @@ class Installer:
             gateways=overrides(choices.gateways, manifest),
             installed=int(self._clock()),
             former=None if present is None else present.former,
+            caps=() if present is None else present.caps,
         )
 
     def updated(
@@ -121,14 +123,36 @@ class Installer:
             hub_url=chosen_hub(hub, manifest) if "hub" in grants else hub,
             gateways=kept_overrides(present.gateways, overrides(choices.gateways, manifest), manifest),
             installed=int(self._clock()),
+            caps=present.caps,
         )
         return record, found
 
-    def set_owner(self, plugin_id: str, owner: str) -> Record:
-        """Have a plugin act for another main account from its next start on."""
+    def set_cap(self, plugin_id: str, asset: str, amount: int | None) -> Record:
+        """Bound what may be inside a plugin's gateways (hardening.md 16); `asset`: `ETH` or a token; None: no bound."""
+        record = self._known(plugin_id)
+        try:
+            asset = ETH if asset == ETH else check_address(asset, "asset")
+        except RpcError as error:
+            raise InstallRefused(f"{error.message}, or {ETH}") from None
+        kept = [cap for cap in record.caps if cap.asset != asset]
+        caps = kept if amount is None else [*kept, Cap(asset, str(amount))]
+        changed = msgspec.structs.replace(record, caps=tuple(sorted(caps, key=lambda cap: cap.asset)))
+        said = None if amount is None else str(amount)
+        self._audit.append(
+            {"event": "plugin_set_cap", "plugin": plugin_id, "asset": asset, "amount": said, "source": "owner"}
+        )
+        self._registry.put(changed)
+        return changed
+
+    def _known(self, plugin_id: str) -> Record:
         record = self._registry.get(plugin_id)
         if record is None:
             raise InstallRefused(f"no plugin {shorten(plugin_id)} is installed; `l2proxy plugin list` shows which are")
+        return record
+
+    def set_owner(self, plugin_id: str, owner: str) -> Record:
+        """Have a plugin act for another main account from its next start on."""
+        record = self._known(plugin_id)
         changed = msgspec.structs.replace(record, owner=self._owner(owner))
         self._audit.append(
             {"event": "plugin_set_owner", "plugin": plugin_id, "owner": changed.owner, "source": "owner"}

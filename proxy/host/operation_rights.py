@@ -6,10 +6,11 @@ locked; none of these may let anything through (hardening.md 18). Nothing is sto
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from middleware.errors import Unauthorized
 from proxy.host.installed import Gateway, InstalledPlugin
+from proxy.host.operation_caps import refuse_over_cap
 from proxy.host.operation_ports import Accounts
 from proxy.host.operation_records import Operation, Step
 
@@ -18,11 +19,17 @@ OWN_KEY = 0
 
 
 class Rights:
-    """Knows what is installed and what is locked. `installed` returns a plugin as it is now."""
+    """Knows what is installed and what is locked. `installed` returns a plugin as it is now, `records_of` its operations."""
 
-    def __init__(self, installed: Callable[[str], InstalledPlugin | None], accounts: Accounts) -> None:
+    def __init__(
+        self,
+        installed: Callable[[str], InstalledPlugin | None],
+        accounts: Accounts,
+        records_of: Callable[[str], Iterable[Operation]],
+    ) -> None:
         self._installed = installed
         self._accounts = accounts
+        self._records_of = records_of
 
     @property
     def locked(self) -> bool:
@@ -57,6 +64,13 @@ class Rights:
         self.refuse(self._plugin(operation), operation.kind)
         for step in operation.unsent():
             self.gateway_of(operation, step)
+        self.refuse_over_cap(operation)
+
+    def refuse_over_cap(self, operation: Operation) -> None:
+        """Raise `Unauthorized` for more than the owner lets be inside the plugin's gateways (hardening.md 16)."""
+        if caps := self._plugin(operation).caps:
+            others = [one for one in self._records_of(operation.plugin) if one.id != operation.id]
+            refuse_over_cap(operation, caps, others)
 
     def gateway_of(self, operation: Operation, step: Step) -> Gateway | None:
         """Return the gateway whose code an approval of the step counts for, None where it needs none.

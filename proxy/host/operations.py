@@ -78,7 +78,7 @@ class Operations:
         self._give_room, self._book = give_room, book
         self._records = OperationRecords(space, book)
         self._doubts = Doubts(installed)
-        self._rights = Rights(installed, accounts)
+        self._rights = Rights(installed, accounts, self._records.of)
 
         def depth() -> int:
             return 1 if l1.is_dev else confirmations
@@ -204,6 +204,7 @@ class Operations:
         if kind == "send":
             operation.key = (*plugin.path, OWN_KEY)
             operation.own = self._own.address(operation.key)
+        self._rights.refuse_over_cap(operation)
         offer = await self._driver.make_offer(operation)
         self._refuse_crowd(operation)
         if kind == "send":

@@ -29,6 +29,13 @@ class Override(msgspec.Struct, frozen=True):
     address: str
 
 
+class Cap(msgspec.Struct, frozen=True):
+    """The most of an asset (`ETH` or a checksummed token) that may be inside the plugin's gateways, in its smallest unit."""
+
+    asset: str
+    amount: str  # decimal: no reader of JSON rounds it
+
+
 class Former(msgspec.Struct, frozen=True):
     """The version before, to which `rollback` returns. `snapshot`: the folder's name of its store (empty: it had none)."""
 
@@ -60,6 +67,7 @@ class Record(msgspec.Struct, frozen=True):
     binding: str = ""
     former: Former | None = None
     replaced: str = ""
+    caps: tuple[Cap, ...] = ()
 
 
 class Binding(msgspec.Struct, frozen=True):
@@ -133,6 +141,7 @@ class Registry:
             enabled=not why,
             why_disabled=why,
             hub_named=record.hub_url is not None,
+            caps={cap.asset: int(cap.amount) for cap in record.caps},
         )
 
 

@@ -89,6 +89,14 @@ class SetOwner(AdminParams, frozen=True, kw_only=True):
     owner: str
 
 
+class SetCap(AdminParams, frozen=True, kw_only=True):
+    """`asset`: `ETH` or a token's address; `amount`: decimal, in its smallest unit; null: no cap."""
+
+    id: str
+    asset: str
+    amount: Annotated[str, Meta(pattern=r"\A[0-9]{1,78}\Z")] | None
+
+
 class Logs(AdminParams, frozen=True, kw_only=True):
     """The newest lines, or those after a cursor."""
 
@@ -109,6 +117,7 @@ def admin_handlers(catalog: Catalog, plugins: Plugins | None = None) -> dict[str
         "admin_pluginInfo": administration.info,
         "admin_pluginRemove": administration.remove,
         "admin_pluginSetOwner": administration.set_owner,
+        "admin_pluginSetCap": administration.set_cap,
         "admin_pluginLogs": administration.logs,
     }
 
@@ -198,6 +207,12 @@ class PluginAdministration:
         record = self._catalog.installer.set_owner(asked.id, asked.owner)
         return await self._changed(record.id)
 
+    async def set_cap(self, params: Any, _: Context) -> dict[str, Any]:
+        """Bound what may be inside a plugin's gateways; holds from the next deposit on."""
+        asked = read(params, SetCap)
+        self._catalog.installer.set_cap(asked.id, asked.asset, None if asked.amount is None else int(asked.amount))
+        return self._shown(self._find(asked.id))
+
     async def logs(self, params: Any, _: Context) -> dict[str, Any]:
         """Return `{lines, cursor}`."""
         asked = read(params, Logs)
@@ -274,10 +289,16 @@ class PluginAdministration:
                 }
                 for action in manifest.action
             ],
+            "caps": self._caps(plugin.id),
             "layer1": manifest.permissions.layer1,
             "grants": [name for name in GRANTS if name in plugin.grants],
             "refused": [name for name in GRANTS if name in manifest.requested() - plugin.grants],
         }
+
+    def _caps(self, plugin_id: str) -> dict[str, str]:
+        """Return what may be inside its gateways at most, by asset."""
+        record = self._catalog.registry.get(plugin_id)
+        return {} if record is None else {cap.asset: cap.amount for cap in record.caps}
 
     def _before(self, plugin_id: str) -> dict[str, Any] | None:
         """Return the version that `rollback` returns to."""

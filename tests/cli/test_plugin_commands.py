@@ -153,3 +153,23 @@ def test_remove_looks_before_it_removes(home: Home) -> None:
     found = call(None, "admin_pluginRemove", {"id": "echo", "look": True})
     assert found == {"id": "echo", "locked": [], "paidIn": False, "known": False}
     assert [row["id"] for row in json.loads(run("list", "--json").output)] == ["echo"]
+
+
+def test_a_cap_is_set_shown_kept_and_taken_away(home: Home) -> None:
+    assert run("add", str(ECHO), "--grant", "all").exit_code == 0
+    token = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+    assert "5 of ETH" in run("set-cap", "echo", "ETH", "5").output
+    assert run("set-cap", "echo", token.lower(), str(2**256 - 1)).exit_code == 0
+    assert run("add", str(ECHO), "--grant", "all").exit_code == 0  # agreed to anew: the cap stays
+    caps = json.loads(run("info", "echo", "--json").output)["caps"]
+    assert caps == {token: str(2**256 - 1), "ETH": "5"}
+    home.open()
+    installed = home.plugins.catalog.get("echo")
+    assert installed is not None
+    assert installed.caps == {token: 2**256 - 1, "ETH": 5}
+    asyncio.run(home.close())
+    assert run("set-cap", "echo", "ETH", "none").exit_code == 0
+    assert json.loads(run("set-cap", "echo", token, "none", "--json").output)["caps"] == {}
+    assert run("set-cap", "echo", "ETH", "0.5").exit_code == 2
+    assert "or ETH" in run("set-cap", "echo", "BTC", "1").output
+    assert "is installed" in run("set-cap", "nobody", "ETH", "1").output

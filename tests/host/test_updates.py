@@ -109,6 +109,7 @@ async def test_an_update_keeps_the_store_and_a_rollback_takes_the_code_alone_or_
     assert await home.invoke("echo", "count") == {"count": "0x1"}
     text = (source / "plugin.toml").read_text().replace('"1.0.0"', '"2.0.0"')
     (source / "plugin.toml").write_text(text.replace('"eth_blockNumber"]', '"eth_blockNumber", "eth_getLogs"]'))
+    await admin(home, "SetCap", id="echo", asset="ETH", amount="7")
     shown = await admin(home, "Update", id="echo", grants=[])
     assert (shown["asksAgain"], "layer1" in shown["grants"]) == (["layer1"], False)
     assert home.plugins.get("echo").version == "1.0.0"  # type: ignore[union-attr]
@@ -116,6 +117,7 @@ async def test_an_update_keeps_the_store_and_a_rollback_takes_the_code_alone_or_
         await admin(home, "Update", id="echo", grants=[], digest="sha256:00")
     info = await admin(home, "Update", id="echo", grants=[], digest=shown["digest"])
     assert (info["version"], info["refused"], info["before"]["snapshot"]) == ("2.0.0", ["layer1"], True)
+    assert info["caps"] == {"ETH": "7"}
     assert await home.invoke("echo", "count") == {"count": "0x2"}
     with pytest.raises(InstallRefused, match="nothing to update"):
         await admin(home, "Update", id="echo", grants=[])
@@ -131,7 +133,8 @@ async def test_an_update_keeps_the_store_and_a_rollback_takes_the_code_alone_or_
     assert proved[3]["expectedCounter"] > proved[3]["storeCounter"]  # own keys were frozen until it said `ready`
     assert len(list(home.plugins.catalog.registry.folder("echo").glob("store.replaced.*"))) == 1
     events = [event["event"] for event in home.audit.events]
-    assert events == ["plugin_add", "plugin_update", "plugin_rollback", "plugin_rollback"]
+    assert info["caps"] == {"ETH": "7"}
+    assert events == ["plugin_add", "plugin_set_cap", "plugin_update", "plugin_rollback", "plugin_rollback"]
     assert home.operations.exchanges == ["echo"] * 3  # what was approved for the other version is asked again
     assert [bool(why) for _, why in home.operations.looks[1:]] == [False, False, True]
     await home.close()
