@@ -17,8 +17,8 @@ _LONGEST = 16 * 1024  # bytes; a refusal is short
 
 _WHAT = re.compile(r"\brange|results?\b|\blogs\b|response|blocks?\b|query|queries")
 _TOO_MUCH = re.compile(
-    r"too (?:wide|large|big|many|long|broad|much)|exceed|limit|(?:more|less|fewer) than|up to|at most|\bmax|\bover \d"
-    r"|bigger|larger|greater|time ?(?:d )?out|should work|(?:re)?try with"
+    r"too (?:wide|large|big|many|long|broad|much)|exceed|limit|(?:more|less|fewer|smaller) than|up to|at most|\bmax|\bover \d"
+    r"|bigger|larger|greater|time ?(?:d )?out|should work|(?:re)?try with|within \d|restricted|\bonly \d|narrow|<=? ?\d"
 )
 _OTHER_LIMIT = re.compile(
     r"\brate\b|rate.?limit|per (?:second|minute|day)|quota|credits|\bdaily\b|monthly|concurren|too many requests"
@@ -30,8 +30,8 @@ _SUGGESTED = (
     re.compile(r"(?:re)?try with (?:the|this)?(?: block)? ?range:? *([0-9]{1,18}) *- *([0-9]{1,18})"),
 )
 _MOST_BLOCKS = re.compile(
-    r"(?:limited to|limit(?: of|:)?|up to|maximum|max(?: is)?|more than|than|over)\D{0,24}?(?:\b0 ?- ?)?"
-    r"(\d{1,3}(?:,\d{3})+|\d{1,9})(k?)\b(?! *(?:results|logs))"
+    r"(?:limited to|limit(?: of|:)?|up to|maximum|max(?: is)?|more than|than|over|within|restricted to|only|not exceed|<=?)\D{0,24}?(?:\b0 ?- ?)?"
+    r"(\d{1,3}(?:,\d{3})+|\d{1,9})(k?)\b(?! *(?:results|logs|m?s\b|sec|min))"
 )
 
 
