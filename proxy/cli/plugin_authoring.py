@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from proxy.cli.session import Failure, Session, session_options
+from proxy.cli.session import USAGE, Failure, Session, session_options
 
 if TYPE_CHECKING:
     from proxy.host.inspection import Inspected
     from proxy.host.manifest import Action
 
+_FOR_EDITORS = frozenset({"types", "jsconfig.json"})  # what `plugin new --npm` writes for the author's editor
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path), default=".")
 
 
@@ -51,25 +52,49 @@ def check(session: Session, directory: Path, fix: bool) -> None:
 
 @click.command()
 @_DIRECTORY
+@click.option(
+    "--l1", metavar="URL", help="A node the tests of an npm plugin may reach; they get the URL as Deno.args[0]."
+)
 @session_options
-def test(session: Session, directory: Path) -> None:
-    """Run the tests in DIRECTORY/tests (unittest) with the SDK that l2proxy brings along; no daemon, no registry."""
-    import l2proxy_sdk
+def test(session: Session, directory: Path, l1: str | None) -> None:
+    """Run the tests in DIRECTORY/tests with the SDK that l2proxy brings along; no daemon, no registry.
+
+    Python: unittest, tests/test_….py. npm: the deno that runs plugins, tests/….test.js; they may read the project and nothing else.
+    """
+    from proxy.host.manifest import ManifestError, read_manifest
 
     folder = directory.absolute()
+    try:
+        manifest = read_manifest(folder)
+    except ManifestError as error:
+        raise Failure(str(error)) from None
+    if manifest.runtime == "npm":
+        from proxy.cli.plugin_javascript import run_tests
+
+        passed = run_tests(folder, manifest, l1, quiet=session.json)
+    elif l1 is not None:
+        raise Failure("--l1 is for npm plugins; tests in Python reach any node by themselves", USAGE)
+    else:
+        passed = _run_unittest(folder, quiet=session.json)
+    if not passed:
+        raise Failure("the tests failed")
+    session.show({"passed": True}, lambda _: "the tests passed")
+
+
+def _run_unittest(folder: Path, *, quiet: bool) -> bool:
+    import l2proxy_sdk
+
     if not any((folder / "tests").glob("test*.py")):
-        raise Failure(f"there is no tests/test_….py in {directory}")
+        raise Failure(f"there is no tests/test_….py in {folder}")
     sdk = Path(l2proxy_sdk.__file__).parent.parent
     ended = subprocess.run(
         [sys.executable, "-m", "unittest", "discover", "-s", "tests"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{sdk}", "PYTHONDONTWRITEBYTECODE": "1"},
-        stdout=sys.stderr.fileno() if session.json else None,
+        stdout=sys.stderr.fileno() if quiet else None,
         check=False,
     )
-    if ended.returncode != 0:
-        raise Failure("the tests failed")
-    session.show({"passed": True}, lambda _: "the tests passed")
+    return ended.returncode == 0
 
 
 @click.command("pack")
@@ -79,7 +104,7 @@ def test(session: Session, directory: Path) -> None:
 def pack_(session: Session, directory: Path, output: Path | None) -> None:
     """Write the plugin in DIRECTORY as one archive, the same bytes on every machine, and say its digest.
 
-    Folders tests and dist stay out. `l2proxy plugin add FILE --sha256 HEX` installs it.
+    Folders tests and dist stay out, of an npm plugin also types and jsconfig.json. `l2proxy plugin add FILE --sha256 HEX` installs it.
     """
     from proxy.host.inspection import check_files
     from proxy.host.manifest import read_manifest
@@ -90,7 +115,8 @@ def pack_(session: Session, directory: Path, output: Path | None) -> None:
 
     folder = directory.absolute()
     try:
-        manifest, files = read_manifest(folder), read_package(folder, LEFT_OUT)
+        manifest = read_manifest(folder)
+        files = read_package(folder, LEFT_OUT | (_FOR_EDITORS if manifest.runtime == "npm" else frozenset()))
         check_files(Source("directory", str(folder)), manifest, files, paths, _allowed)
     except ValueError as error:
         raise Failure(str(error)) from None
