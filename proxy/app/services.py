@@ -26,6 +26,9 @@ from proxy.host.operation_book import Book
 from proxy.host.operations import Operations
 from proxy.host.plugins import Plugins
 from proxy.host.ports import Ports
+from proxy.host.services.digests import warm_up
+from proxy.host.services.typed_reading import TypedReading
+from proxy.host.services.worker import Worker
 from proxy.methods import (
     account_administration,
     accounts,
@@ -83,9 +86,10 @@ class Services:
             book=Book(chain.space("operations book"), counters_folder()),
         )
         deposits = Deposits(GatewayEvents(l1, self._confirmations), self.operations.records_of)
+        crypto = Crypto()
         ports = Ports(
             signer=self.keyring,
-            crypto=Crypto(),
+            crypto=crypto,
             paths=paths,
             approvals=self.authority.approvals,
             permissions=self.authority.permissions,
@@ -119,6 +123,7 @@ class Services:
         self.filters = filters.Filters(l1, limit=ground.config.limits.subscriptions)
         self.node_answers = NodeAnswers(l1, table, ground.config)
         self.keyring.on_lock(self.authority.locked)
+        self._typed = TypedReading(crypto, Worker(warm_up, crypto))  # dapps wait behind no plugin
 
     def _confirmations(self) -> int:
         return 1 if self.l1.is_dev else self.ground.config.l1.confirmations
@@ -149,6 +154,7 @@ class Services:
         await self.plugins.close()
         await self.operations.close()
         await self.subscriptions.close()
+        self._typed.close()
 
     def links(self, unknown_sites: UnknownSites) -> list[Link]:
         """Return the links between a door and the terminal: the authority's first, those that spare the node last."""
@@ -167,7 +173,9 @@ class Services:
         """Return every method of a dapp that the proxy answers itself."""
         authority = self.authority
         return {
-            **accounts.handlers(self.keyring, self.transactions, self.l1, authority.permissions, authority.approvals),
+            **accounts.handlers(
+                self.keyring, self.transactions, self.l1, authority.permissions, authority.approvals, self._typed.read
+            ),
             **permissions.handlers(
                 authority.permissions, authority.approvals, self.ground.actions, self.keyring.addresses
             ),

@@ -42,6 +42,7 @@ from proxy.host.services.raw_transactions import RawTransactions
 from proxy.host.services.schedule import Schedule
 from proxy.host.services.store import Store
 from proxy.host.services.store_sealing import Plain, Sealing
+from proxy.host.services.typed_reading import TypedReading
 from proxy.host.services.watches import Watches
 from proxy.host.services.worker import Worker
 from proxy.host.state import States
@@ -129,6 +130,7 @@ class Hosted:
             ports.paths,
             ports.crypto,
             ports.approvals,
+            TypedReading(ports.crypto, worker),
             chain_id=ports.l1.chain_id,
             is_ready=lambda: self.ready,
             other_gateways=other_gateways,

@@ -60,7 +60,7 @@ class Signer(Protocol):
         """Return an EIP-191 signature."""
 
     def sign_plugin_typed_data(self, path: Path, typed: Any) -> str:
-        """Return an EIP-712 signature."""
+        """Return an EIP-712 signature over typed data the wallet has checked."""
 
     def sign_digest(self, address: str, digest: bytes) -> str:
         """Return a main account's signature of a digest a question was bound to."""

@@ -8,25 +8,30 @@ EIP-191, EIP-712, EIP-3085, EIP-3326, EIP-5792.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from middleware.errors import InvalidParams, Unauthorized, UnknownChain
 from middleware.questions import Decision, Question
 from middleware.waist import Context, Handler, Origin
-from proxy.wallet import transaction_request, typed_data
+from proxy.wallet import transaction_request
 from proxy.wallet.keyring import Keyring, locked_error
 from proxy.wallet.l1_port import L1
 from proxy.wallet.questions import accounts_question, message_question, transaction_question, typed_data_question
 from proxy.wallet.recovery import hash_message
 from proxy.wallet.transaction_request import address
 from proxy.wallet.transactions import Transactions
+from proxy.wallet.typed_data import TypedData
 
 MAX_MESSAGE = 64 * 1024
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 _DATA = re.compile(r"0x(?:[0-9a-fA-F]{2})*", re.ASCII)
 _CHAIN = re.compile(r"0x[0-9a-fA-F]{1,16}", re.ASCII)
+
+
+ReadTyped = Callable[[Any], Awaitable[TypedData]]
+"""Reads typed data without holding anybody up, whatever stands in it (hardening.md 28)."""
 
 
 class Permissions(Protocol):
@@ -47,10 +52,15 @@ class Approvals(Protocol):
 
 
 def handlers(
-    keyring: Keyring, transactions: Transactions, l1: L1, permissions: Permissions, approvals: Approvals
+    keyring: Keyring,
+    transactions: Transactions,
+    l1: L1,
+    permissions: Permissions,
+    approvals: Approvals,
+    read_typed: ReadTyped,
 ) -> dict[str, Handler]:
     """Return the account methods by name."""
-    accounts = Accounts(keyring, transactions, l1, permissions, approvals)
+    accounts = Accounts(keyring, transactions, l1, permissions, approvals, read_typed)
     return {
         "eth_accounts": accounts.accounts,
         "eth_requestAccounts": accounts.request_accounts,
@@ -67,9 +77,16 @@ class Accounts:
     """Answers the account methods."""
 
     def __init__(
-        self, keyring: Keyring, transactions: Transactions, l1: L1, permissions: Permissions, approvals: Approvals
+        self,
+        keyring: Keyring,
+        transactions: Transactions,
+        l1: L1,
+        permissions: Permissions,
+        approvals: Approvals,
+        read_typed: ReadTyped,
     ) -> None:
         self._keyring = keyring
+        self._read_typed = read_typed
         self._transactions = transactions
         self._l1 = l1
         self._permissions = permissions
@@ -148,7 +165,7 @@ class Accounts:
         first, second = _arguments(params, ("address", "typedData"))
         self._refuse_stranger(context.origin)
         self._refuse_locked()
-        account, typed = address(first, "address"), typed_data.parse(second)
+        account, typed = address(first, "address"), await self._read_typed(second)
 
         def check() -> None:
             self._refuse(context.origin, account)

@@ -19,7 +19,7 @@ from proxy.wallet.derivation import Node, main_parent
 from proxy.wallet.keystore import Keystore, Secrets
 from proxy.wallet.paths import FORBIDDEN, Path, PathError, text_of
 from proxy.wallet.recovery import hash_message
-from proxy.wallet.typed_data import hash_typed_data
+from proxy.wallet.typed_data import TypedData, hash_typed_data
 
 
 def locked_error() -> Unauthorized:
@@ -142,9 +142,9 @@ class Keyring:
         """Return the EIP-191 signature of a plugin's own key."""
         return _sign_digest(self._plugin_node(path).private_key, hash_message(data))
 
-    def sign_plugin_typed_data(self, path: Path, typed: Any) -> str:
-        """Return the EIP-712 signature of a plugin's own key. Raise `InvalidParams` for unusable typed data."""
-        return _sign_digest(self._plugin_node(path).private_key, hash_typed_data(typed))
+    def sign_plugin_typed_data(self, path: Path, typed: TypedData) -> str:
+        """Return the EIP-712 signature of a plugin's own key over typed data that was checked."""
+        return _sign_digest(self._plugin_node(path).private_key, typed.digest)
 
     def sign_plugin_transaction(self, path: Path, transaction: dict[str, Any]) -> bytes:
         """Return a transaction signed by a plugin's own key; only the host's `send`, to its gateway, may ask for it."""

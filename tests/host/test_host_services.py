@@ -12,6 +12,7 @@ from eth_utils.crypto import keccak
 from middleware.errors import Refused, Unauthorized
 from middleware.waist import Origin
 from tests.host.neighbours import ECHO, OTHER, PASSWORD, SITE, Home
+from tests.wallet.test_typed_data import slow as slow_to_hash
 
 TYPED = {
     "types": {
@@ -257,7 +258,7 @@ async def test_what_takes_longer_than_its_second_to_hash_is_refused_and_the_next
     await home.add(ECHO)
     types = {"EIP712Domain": [], "It": [{"name": "it", "type": "uint8[]"}]}
     large: dict[str, object] = {"types": types, "primaryType": "It", "domain": {}, "message": {"it": [1] * 4000}}
-    slow = {"items": [{"typedData": large}] * 60}
+    slow: dict[str, object] = {"items": [{"typedData": large}] * 60}
     asked = asyncio.create_task(home.ask("hash", slow))
     assert await home.invoke("echo", "say", ["meanwhile", 1])
     refused = (await asked)["error"]
@@ -265,6 +266,9 @@ async def test_what_takes_longer_than_its_second_to_hash_is_refused_and_the_next
     assert "to compute" in refused["message"]
     digest = "0x" + bytes(encode_typed_hash(large)).hex()
     assert await home.ask("hash", {"items": [{"typedData": large}]}) == {"items": [{"digest": digest}]}
+    await home.ask("ready")
+    refused = (await home.ask("sign", {"account": "0'", "typedData": slow_to_hash()}))["error"]
+    assert "to compute" in refused["message"]
 
 
 def encode_typed_hash(typed: dict[str, object]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -15,15 +16,19 @@ from eth_account.messages import encode_defunct, encode_typed_data
 from middleware.errors import InvalidParams, Refused, RpcError, Unauthorized, UnknownChain
 from middleware.questions import Decision, Question
 from middleware.waist import Context, Origin
+from proxy.host.services.digests import warm_up
+from proxy.host.services.typed_reading import TypedReading
+from proxy.host.services.worker import Worker
 from proxy.methods import accounts
 from proxy.storage import Database
+from proxy.wallet.crypto import Crypto
 from proxy.wallet.keyring import Keyring
 from proxy.wallet.keystore import Keystore
 from proxy.wallet.ledger import Ledger
 from proxy.wallet.transactions import Transactions
 from tests.conftest import TEST_PHRASE
 from tests.wallet.fake_chain import FakeChain
-from tests.wallet.test_typed_data import MAIL
+from tests.wallet.test_typed_data import MAIL, slow
 
 PASSWORD = "pw"
 SITE = Origin.web("https://app.example")
@@ -78,7 +83,10 @@ class Wallet:
         self.permissions.grant_accounts(SITE, [self.account])
         self.owner = Owner()
         transactions = Transactions(self.chain, self.keyring, Ledger(database.space("nonces")))
-        self.handlers = accounts.handlers(self.keyring, transactions, self.chain, self.permissions, self.owner)
+        self.typed = TypedReading(Crypto(), Worker(warm_up, Crypto()))
+        self.handlers = accounts.handlers(
+            self.keyring, transactions, self.chain, self.permissions, self.owner, self.typed.read
+        )
 
     async def call(self, method: str, *params: Any, origin: Origin = SITE) -> Any:
         return await self.handlers[method](list(params), Context(origin))
@@ -90,7 +98,9 @@ class Wallet:
 @pytest.fixture
 def wallet(tmp_path: Path) -> Iterator[Wallet]:
     with Database(tmp_path / "chain.db") as database:
-        yield Wallet(tmp_path, database)
+        wallet = Wallet(tmp_path, database)
+        yield wallet
+        wallet.typed.close()
 
 
 # -- who sees which account
@@ -484,3 +494,23 @@ async def test_params_by_name_work_as_by_position(wallet: Wallet) -> None:
     for bad in ({"data": "0x00"}, {**by_name, "more": 1}, ["0x00"], ["0x00", wallet.account, "", 1], None):
         with pytest.raises(InvalidParams):
             await wallet.handlers["personal_sign"](bad, context)
+
+
+async def test_hardening_28_typed_data_that_takes_seconds_to_hash_holds_nobody_up(wallet: Wallet) -> None:
+    types: dict[str, Any] = {"EIP712Domain": [], "T": [{"name": "x", "type": "string"}]}
+    large = {"types": types, "primaryType": "T", "domain": {}, "message": {"x": "a" * 9000}}
+    signed = await wallet.call("eth_signTypedData_v4", wallet.account, large)
+    assert Account.recover_message(encode_typed_data(full_message=large), signature=signed) == wallet.account
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            beats += 1
+            await asyncio.sleep(0)
+
+    beating = asyncio.create_task(beat())
+    with pytest.raises(InvalidParams, match="at most 1 s"):
+        await wallet.call("eth_signTypedData_v4", wallet.account, slow())
+    beating.cancel()
+    assert beats > 100, "the daemon stood still meanwhile"

@@ -21,6 +21,7 @@ from proxy.host.installed import InstalledPlugin
 from proxy.host.ports import Approvals, Crypto, Path, Paths, Signer, TypedData
 from proxy.host.provider import Asker, HostMethod, Params
 from proxy.host.services.owner_warnings import message_warnings, typed_warnings
+from proxy.host.services.typed_reading import TypedReading
 from proxy.storage import Space
 
 MAX_ACCOUNTS = 100_000
@@ -59,6 +60,7 @@ class Keys:
         paths: Paths,
         crypto: Crypto,
         approvals: Approvals,
+        typed: TypedReading[TypedData],
         *,
         chain_id: int,
         is_ready: Callable[[], bool],
@@ -70,6 +72,7 @@ class Keys:
         self._paths = paths
         self._crypto = crypto
         self._approvals = approvals
+        self._typed = typed
         self._chain_id = chain_id
         self._is_ready = is_ready
         self._other_gateways = other_gateways
@@ -139,22 +142,25 @@ class Keys:
         path = self._below(params.account, "account")
         if params.message is not None:
             return {"signature": self._signer.sign_plugin_message(path, to_bytes(params.message, "message"))}
-        typed = self._crypto.parse_typed(params.typedData)
+        typed = await self._typed.read(params.typedData)
+        if self._signer.locked:
+            raise Unauthorized("the accounts are locked", "l2proxy unlock")
         own = {gateway.address for gateway in self._plugin.gateways}
         if typed.verifying_contract in self._other_gateways() - own:
             raise Unauthorized("the typed data is for another plugin's gateway")
-        return {"signature": self._signer.sign_plugin_typed_data(path, params.typedData)}
+        return {"signature": self._signer.sign_plugin_typed_data(path, typed)}
 
     async def _by_owner(self, params: Sign, asker: Asker) -> str:
         owner = self._plugin.owner
         if self._signer.locked:
             raise Unauthorized("the accounts are locked", "l2proxy unlock")
-        question, digest = self._question(params, asker)
+        typed = None if params.message is not None else await self._typed.read(params.typedData)
+        question, digest = self._question(params, typed, asker)
         with asker.paused():
             await self._approvals.ask(question)
         return self._signer.sign_digest(owner, digest)
 
-    def _question(self, params: Sign, asker: Asker) -> tuple[Question, bytes]:
+    def _question(self, params: Sign, typed: TypedData | None, asker: Asker) -> tuple[Question, bytes]:
         owner = self._plugin.owner
         contract: str | None = None
         if params.message is not None:
@@ -166,13 +172,14 @@ class Keys:
             details: dict[str, Any] = {"account": owner, "bytes": len(data)}
             warnings = message_warnings(self._plugin, self._crypto, self._chain_id, data)
             summary = f"plugin {self._plugin.id} asks {owner} to sign a message of {len(data)} bytes"
-        else:
-            typed: TypedData = self._crypto.parse_typed(params.typedData)
+        elif typed is not None:
             digest, quoted, contract = typed.digest, {}, typed.verifying_contract
             details = {"account": owner, "chainId": typed.chain_id, "verifyingContract": contract}
             quoted["typedData"] = msgspec.json.encode(typed.shown()).decode()[:16384]
             warnings = typed_warnings(self._plugin, self._crypto, self._chain_id, typed)
             summary = f"plugin {self._plugin.id} asks {owner} to sign typed data for {contract or 'no contract'}"
+        else:
+            raise RuntimeError("neither a message nor typed data was read")
         bound = digest_of({"sign": "0x" + digest.hex(), "account": owner, "plugin": self._plugin.id})
         facts = Facts(method="sign", plugin=self._plugin.id, verifying_contract=contract)
         return (
