@@ -29,6 +29,8 @@ _ORPHANS = 64
 _TAIL = 200
 # Requests given up whose answers may still come, as far as they are remembered.
 _OWED = 1024
+# Who leaves after so many seconds in which nothing came has met a socket that is dead.
+_SILENT_SECONDS = 1.0
 
 Deliver = Callable[[bytes], None]
 
@@ -108,11 +110,16 @@ class Line:
             raise Unreachable("the connection to the L1 node has ended")
         if self.blocked:
             await self.socket.room()
-        pending = self.post(request, raw_id, deliver)
+        pending, sent_at = self.post(request, raw_id, deliver), self.loop.time()
         try:
             return await pending.answer()
         finally:
-            if self.pending.pop(pending.number, None) is not None:
+            if pending.number not in self.pending:
+                pass
+            elif self.loop.time() - sent_at >= _SILENT_SECONDS:  # `L1` and `Node` have clocks of their own for these
+                self.gave_up(pending)
+            else:
+                del self.pending[pending.number]
                 self._owe(pending.number)
 
     async def ask(self, request: Request, raw_id: bytes, deliver: Deliver | None = None) -> bytes:

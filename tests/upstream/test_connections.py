@@ -344,3 +344,31 @@ async def test_no_descriptor_is_left_behind(short_tmp: Path) -> None:
         async with asyncio.timeout(5):
             while count() > before:  # noqa: ASYNC110  (the other side closes in its own time)
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("kind", ["ws", "ipc"])
+async def test_a_socket_whose_every_user_leaves_in_vain_is_replaced(
+    kind: str, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the breaker is open only probes use the socket: were it kept, no probe would ever be answered."""
+    monkeypatch.setattr("proxy.upstream.line._SILENT_SECONDS", 0.05)
+    dead = -1
+
+    async def answer(request: dict[str, Any]) -> bytes:
+        if node.connections == dead:
+            raise Hang
+        return result(request, "0x2")
+
+    node = FakeNode(answer)
+    async with {"ws": node.ws(), "ipc": node.ipc(short_tmp / "node.ipc")}[kind] as url:
+        l1 = L1([url], call_seconds=0.2)
+        assert await l1.call("eth_getBalance") == "0x2"
+        dead = node.connections  # what hangs is this connection, as after half an answer; the next one is well
+        line = await l1.nodes[0].line()
+        assert line is not None
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await line.exchange(BALANCE, b"1")
+        assert await l1.call("eth_getBalance") == "0x2"
+        assert node.connections == 2
+        await l1.close()
