@@ -72,7 +72,7 @@ def open_ground(
         chain_id=chain_id,
         layer1_allowed=lambda method: MethodTable().classify(method) is MethodClass.PASS,
         check_gateway=check_gateway,
-        indexes=Indexes(config.plugins.pypi, config.plugins.npm),
+        indexes=Indexes(config.plugins.pypi, config.plugins.npm, directory.path / "cache"),
     )
     catalog = Catalog(
         registry,

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import json
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 
@@ -20,6 +21,7 @@ import aiohttp
 from middleware.errors import shorten
 from middleware.nesting import deeper_than
 from proxy.host.archives import MAX_ARCHIVE
+from proxy.host.bundling.program import Program
 from proxy.host.locks import Pinned, normal_name
 from proxy.host.manifest import ManifestError
 
@@ -32,10 +34,14 @@ _SIMPLE = "application/vnd.pypi.simple.v1+json, text/html;q=0.2"
 
 
 class Indexes:
-    """Fetches by exact version and digest from one PyPI and one npm index."""
+    """Fetches by exact version and digest from one PyPI and one npm index.
 
-    def __init__(self, pypi: str = PYPI, npm: str = NPM) -> None:
+    `cache`: a folder for the bundler of npm plugins, so that it is fetched once.
+    """
+
+    def __init__(self, pypi: str = PYPI, npm: str = NPM, cache: Path | None = None) -> None:
         self._pypi, self._npm = pypi.rstrip("/"), npm.rstrip("/")
+        self.bundler = Program(self, cache)
 
     async def wheel(self, wanted: Pinned) -> tuple[str, bytes]:
         """Return file name and bytes of the pure wheel; without digests the index's own word is taken. Raises ManifestError."""

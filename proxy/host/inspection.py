@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from middleware.errors import RpcError, shorten
+from proxy.host.bundling.bundle import RECORD
 from proxy.host.gateways import refuse_functions
 from proxy.host.indexes import Indexes
 from proxy.host.manifest import GRANTS, Manifest, ManifestError, normal_signature, sends
@@ -126,10 +127,9 @@ def _check_entry(manifest: Manifest, names: set[str]) -> None:
         raise ManifestError(f"runtime: {MISSING}")
     if manifest.entry not in names or not manifest.entry.endswith((".js", ".mjs")):
         raise ManifestError(f"entry: {shorten(manifest.entry)} is no ES module (.js or .mjs) in the package")
-    if manifest.dependencies is not None:
+    if manifest.dependencies is not None and RECORD not in names:
         raise ManifestError(
-            "dependencies: an npm plugin is installed as one bundled ES module; bundle what it needs into its entry "
-            "and leave `dependencies` out"
+            "dependencies: an npm plugin is installed as one bundled ES module, and this is not bundled"
         )
 
 

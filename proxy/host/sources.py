@@ -1,8 +1,8 @@
 """Where a plugin comes from, and its files with all it depends on: directory, archive, `pypi:`, `npm:` (plugin.md).
 
 Stands between the owner's word for a source and `installer`, which checks what came. The result is one flat set of files: the
-plugin's own and, beside them, those of the pure wheels its lock names (npm: below `node_modules/`). A file has one owner: two
-packages that bring the same name with other bytes are refused. Nothing is run or imported.
+plugin's own and, beside them, those of the pure wheels its lock names; of an npm plugin with a lock its own, with the entry
+bundled. A file has one owner: two packages that bring the same name with other bytes are refused. Nothing is run or imported.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Literal
 
 from middleware.errors import shorten
 from proxy.host.archives import MAX_ARCHIVE, SUFFIXES, unpack, without_top
+from proxy.host.bundling.bundle import NATIVE, bundled
 from proxy.host.indexes import Indexes
 from proxy.host.locks import Pinned, check_npm_name, normal_name, read_requirements, read_shrinkwrap
 from proxy.host.manifest import MANIFEST, Manifest, ManifestError, parse_manifest
@@ -25,7 +26,6 @@ MAX_GRAPH_FILES, MAX_GRAPH = 32_768, 256 * 1024 * 1024  # of an npm graph before
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PYPI = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,99})==([A-Za-z0-9][A-Za-z0-9.+_-]{0,63})", re.ASCII)
-_NATIVE = (".node", ".wasm", "binding.gyp")
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,8 @@ async def _with_dependencies(manifest: Manifest, files: list[File], indexes: Ind
         return await asyncio.to_thread(lambda: _joined([files, *(_wheel(name, data) for name, data in wheels)]))
     graph = read_shrinkwrap(lock.data)
     tarballs = await indexes.tarballs(graph)
-    return await asyncio.to_thread(lambda: _graph(files, graph, tarballs))
+    whole = await asyncio.to_thread(lambda: _graph(files, graph, tarballs))
+    return await bundled(manifest, whole, graph, indexes.bundler)
 
 
 def _graph(files: list[File], graph: list[Pinned], tarballs: list[bytes]) -> list[File]:
@@ -188,18 +189,13 @@ def _unbundled(path: str) -> bool:
     try:
         check_name(path)
     except ManifestError:
-        return not path.endswith(_NATIVE)
-    return not path.endswith((".js", ".mjs", ".cjs", ".json", *_NATIVE))
+        return not path.endswith(NATIVE)
+    return not path.endswith((".js", ".mjs", ".cjs", ".json", *NATIVE))
 
 
 def _placed(pinned: Pinned, data: bytes) -> list[File]:
     """Return an npm package's files at its place in the graph. Raises ManifestError for what no bundle can hold."""
     files = without_top(unpack(data, f"{pinned.name}.tgz", _unbundled, MAX_GRAPH_FILES, MAX_GRAPH))
-    native = [file.name for file in files if file.name.endswith(_NATIVE)]
-    if native:
-        raise ManifestError(
-            f"{pinned.name}@{pinned.version} brings native code or WebAssembly: {shorten(', '.join(native), 200)}"
-        )
     return [File(f"{pinned.place}/{file.name}", file.data) for file in files]
 
 

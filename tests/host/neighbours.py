@@ -264,6 +264,7 @@ class Home:
     limits: dict[str, Any] = field(default_factory=dict)
     money_inside: set[str] = field(default_factory=set)
     index: str = "http://127.0.0.1:1"  # of packages; nothing answers there
+    cache: Path | None = None  # of the bundler
     back_off: tuple[float, ...] = (0.01,)
     clock: Callable[[], float] | None = None
     imported: bool = False
@@ -290,7 +291,7 @@ class Home:
             chain_id=lambda: self.l1.chain_id,
             layer1_allowed=allowed,
             check_gateway=None,
-            indexes=Indexes(self.index, self.index),
+            indexes=Indexes(self.index, self.index, self.cache),
         )
         states = States(chain.space("state"))
         catalog = Catalog(

@@ -100,7 +100,7 @@ def test_what_cannot_run_is_refused_before_it_is_installed(monkeypatch: pytest.M
     with pytest.raises(ManifestError, match="is no ES module"):
         check("plugin.toml")
     unbundled = msgspec.structs.replace(manifest, dependencies="npm-shrinkwrap.json")
-    with pytest.raises(ManifestError, match="one bundled ES module"):
+    with pytest.raises(ManifestError, match="this is not bundled"):
         check("plugin.toml", "proposal.js", manifest=unbundled)
     monkeypatch.setattr(sysconfig, "get_path", lambda _: "/nonexistent")
     with pytest.raises(ManifestError, match="need deno, and this system has none"):

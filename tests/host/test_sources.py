@@ -80,11 +80,11 @@ class Index:
 
 
 @pytest.fixture
-async def index() -> AsyncIterator[tuple[Index, Indexes]]:
+async def index(bundler_cache: Path) -> AsyncIterator[tuple[Index, Indexes]]:
     found = Index()
     async with TestServer(found.app()) as server:
         url = str(server.make_url("/"))
-        yield found, Indexes(url, url)
+        yield found, Indexes(url, url, bundler_cache)
 
 
 async def names(source: str, indexes: Indexes) -> list[str]:
@@ -141,7 +141,7 @@ async def test_an_npm_graph_without_its_scripts(index: tuple[Index, Indexes]) ->
     files, indexes = index
     inner = tarred(
         ("package/package.json", b'{"scripts": {"install": "touch /tmp/never"}}'),
-        ("package/i.js", b""),
+        ("package/i.js", b"export const inner = 'bundled';"),
         ("package/i.d.ts", b""),
         ("package/perf/O(n).js", b""),
     )
@@ -158,16 +158,18 @@ async def test_an_npm_graph_without_its_scripts(index: tuple[Index, Indexes]) ->
         manifest = NPM_MANIFEST + b'dependencies = "npm-shrinkwrap.json"\n'
         return tarred(
             ("package/plugin.toml", manifest),
-            ("package/main.js", b""),
+            (
+                "package/main.js",
+                b'import { inner } from "@s/inner/i.js"; export default class { static said = inner; }',
+            ),
             ("package/npm-shrinkwrap.json", json.dumps(lock).encode()),
         )
 
     files.files = {"demo-1.0.0.tgz": packed(), "inner-1.2.3.tgz": inner}
-    found = await names("npm:@me/demo@1.0.0", indexes)
-    assert found[-2:] == ["npm-shrinkwrap.json", "plugin.toml"]
-    assert "node_modules/@s/inner/i.js" in found
-    assert "node_modules/@s/inner/i.d.ts" not in found
-    assert "node_modules/@s/inner/perf/O(n).js" not in found
+    _, found = await read_source(parse_source("npm:@me/demo@1.0.0"), indexes)
+    assert [file.name for file in found] == ["bundle.json", "main.js", "npm-shrinkwrap.json", "plugin.toml"]
+    assert b'"bundled"' in found[1].data
+    assert json.loads(found[0].data)["packages"] == [f"@s/inner@1.2.3 {sha512(inner)}"]
     files.said["demo-1.0.0.tgz"] = sha512(b"other")
     with pytest.raises(ManifestError, match="which is not the one"):
         await names("npm:demo@1.0.0", indexes)

@@ -47,6 +47,7 @@ swapon 167 224                 syslog 103 116                 tgkill 234 131    
 times 100 153                  umount2 166 39                 uname 63 160                   unshare 272 97
 userfaultfd 323 282            vhangup 153 58                 write 1 64                     writev 20 66
 landlock_add_rule 445 445      openat 257 56                  prctl 157 167                  socket 41 198
+arch_prctl 158 -               epoll_create1 291 20           eventfd2 290 19                pipe2 293 59
 """
 
 
