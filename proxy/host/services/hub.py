@@ -145,7 +145,7 @@ class Hub:
         try:
             async with asyncio.timeout(CONNECT):
                 socket = await self._session.ws_connect(
-                    URL(url, encoded=True), max_msg_size=MAX_MESSAGE, heartbeat=30.0, autoping=True
+                    URL(url, encoded=True), max_msg_size=MAX_MESSAGE + 1, heartbeat=30.0, autoping=True
                 )
         except (TimeoutError, OSError, aiohttp.ClientError) as error:
             log.debug("hub of %s: %s", self._plugin_id, type(error).__name__)
@@ -153,33 +153,40 @@ class Hub:
         try:
             self._socket, self.connected = socket, True
             await self._tell({"event": "open"})
-            reason = await self._relay(socket)
+            code, reason = await self._relay(socket)
         finally:
             self._socket, self.connected = None, False
             await socket.close()
-        await self._tell({"event": "close", "code": socket.close_code, "reason": reason})
+        await self._tell({"event": "close", "code": code or socket.close_code, "reason": reason})
 
-    async def _relay(self, socket: aiohttp.ClientWebSocketResponse) -> str:
-        """Tell the plugin each message until the connection ends; return the hub's reason, empty where it gave none."""
+    async def _relay(self, socket: aiohttp.ClientWebSocketResponse) -> tuple[int | None, str]:
+        """Tell the plugin each message until the connection ends; return our own code for it, None: the hub's, and the reason."""
         while True:
             message = await socket.receive()
+            if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY) and not _fits(message.data):
+                await socket.close(code=aiohttp.WSCloseCode.MESSAGE_TOO_BIG)
+                return (
+                    aiohttp.WSCloseCode.MESSAGE_TOO_BIG,
+                    f"a message over {MAX_MESSAGE} bytes as a plugin would read it",
+                )
             if message.type == aiohttp.WSMsgType.TEXT:
-                if not _fits(message.data):
-                    await socket.close(code=aiohttp.WSCloseCode.MESSAGE_TOO_BIG)
-                    return f"a message longer than {MAX_MESSAGE} bytes as a plugin would read it"
                 await self._tell({"event": "message", "text": message.data})
             elif message.type == aiohttp.WSMsgType.BINARY:
                 await self._tell({"event": "message", **to_base64(message.data)})
             else:
-                return (message.extra or "") if message.type == aiohttp.WSMsgType.CLOSE else ""
+                return None, (message.extra or "") if message.type == aiohttp.WSMsgType.CLOSE else ""
 
     async def _tell(self, params: dict[str, Any]) -> None:
         await self._deliveries.deliver("hub", "hub", params)
 
 
-def _fits(text: str) -> bool:
-    """Tell whether a text fits a line of the channel: what JSON must escape takes up to six times its room (hardening.md 23)."""
-    return len(text) * 6 <= MAX_ESCAPED or len(json.dumps(text, ensure_ascii=False).encode()) <= MAX_ESCAPED
+def _fits(data: str | bytes) -> bool:
+    """Tell whether a message is within its size and the channel's line: what JSON must escape takes up to six times its room."""
+    if isinstance(data, bytes):
+        return len(data) <= MAX_MESSAGE
+    if len(data) * 6 <= MAX_MESSAGE:
+        return True
+    return len(data.encode()) <= MAX_MESSAGE and len(json.dumps(data, ensure_ascii=False).encode()) <= MAX_ESCAPED
 
 
 def join(hub: str, path: str) -> URL:
