@@ -5,7 +5,7 @@ The SDK's types are copied into it, so that an editor knows the injected object 
 
 from __future__ import annotations
 
-TAKEN = frozenset({"Error", "Object", "BigInt", "String", "FakeHost", "Deno", "Injected"})
+TAKEN = frozenset({"Error", "Object", "BigInt", "String", "FakeHost", "Deno", "Injected", "Layer2Interface", "Plugin"})
 
 _MANIFEST = """id = "$id"
 name = "$name"
@@ -56,13 +56,15 @@ _EDITOR = """{
 
 _CODE = """// $name: a plugin of l2proxy that keeps a counter.
 
-/** @implements {import("@l2proxy/sdk").Plugin} */
+/** @import { Injected, Layer2Interface, Plugin } from "@l2proxy/sdk" */
+
+/** @implements {Plugin} */
 export default class $kind {
-  /** @param {import("@l2proxy/sdk").Injected} injected what there is more: types/index.d.ts */
+  /** @param {Injected} injected what there is more: types/index.d.ts */
   constructor({ localDatabase, state }) {
     this.database = localDatabase;
     this.state = state;
-    /** @type {import("@l2proxy/sdk").Layer2Interface} */
+    /** @type {Layer2Interface} */
     this.layer2Interface = {
       actions: [
         {

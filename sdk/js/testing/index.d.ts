@@ -100,6 +100,9 @@ export class FakeHost {
   });
   readonly chainId: number;
   readonly owner: string;
+  readonly gateways: Record<string, string>;
+  readonly manifest: Record<string, any> | null;
+  readonly crypto: Crypto;
   readonly hub: FakeHub;
   readonly clock: FakeClock;
   readonly layer1: any;

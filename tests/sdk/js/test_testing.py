@@ -1,0 +1,57 @@
+"""The JavaScript testing twin by its own tests, run as an author runs them: `l2proxy plugin test`, with a node by its URL."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from proxy.cli.plugin import plugin
+
+PROJECT = Path(__file__).parent / "project"
+
+
+class _Node(BaseHTTPRequestHandler):
+    """Knows its chain and nothing else."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        known = (
+            {"result": "0x7a69"} if asked["method"] == "eth_chainId" else {"error": {"code": -32601, "message": "no"}}
+        )
+        body = json.dumps({"jsonrpc": "2.0", "id": asked["id"], **known}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Say nothing."""
+
+
+@pytest.fixture
+def node() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Node) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_twin_by_its_own_tests(node: str, capfd: pytest.CaptureFixture[str]) -> None:
+    ended = CliRunner().invoke(plugin, ["test", str(PROJECT), "--l1", node])
+    said = capfd.readouterr()
+    assert ended.exit_code == 0, said.out + said.err + ended.output
+    assert "8 passed" in said.out
+
+
+@pytest.mark.parametrize("url", ["ftp://host/", "http:///path", "http://host:none/"])
+def test_a_node_that_is_none(url: str) -> None:
+    ended = CliRunner().invoke(plugin, ["test", str(PROJECT), "--l1", url])
+    assert (ended.exit_code, "--l1" in ended.output) == (2, True)
