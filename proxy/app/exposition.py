@@ -176,6 +176,8 @@ def _plugins(services: Services) -> Iterator[Metric]:
     for status, count in sorted(Counter(str(row["status"]) for row in rows).items()):
         plugins.add_metric([status], count)
     yield plugins
+    skipped = services.deposits.skipped
+    yield _counter("l2proxy_gateway_logs_skipped", "Logs of gateways left out because they do not decode.", skipped)
     yield from _each_plugin(rows)
     unguarded = len(services.operations.unguarded)
     yield _gauge("l2proxy_plugins_unguarded", "Plugins with money on L1 that could not answer a dispute.", unguarded)

@@ -108,7 +108,7 @@ class Services:
         )
         self.plugins = Plugins(ground.catalog, ports, unsandboxed=allow_unsandboxed)
         self.plugins.on_late_answer(self._record_late)
-        self._deposits = deposits
+        self.deposits = deposits
         self.guards = Guards(
             l1, self.operations, deposits, self.keyring, own, self.plugins.all, notice, keep_room=reserve.keep
         )
@@ -179,7 +179,7 @@ class Services:
             **permissions.handlers(
                 authority.permissions, authority.approvals, self.ground.actions, self.keyring.addresses
             ),
-            **layer2.handlers(self.plugins, authority.permissions, self.operations, self._deposits),
+            **layer2.handlers(self.plugins, authority.permissions, self.operations, self.deposits),
             **discovery.handlers(self.plugins.all, authority.permissions, self.table),
             **plugin_adding.handlers(self.plugins, authority.approvals),
             **subscriptions.handlers(self.subscriptions),

@@ -48,6 +48,11 @@ class Deposits:
         self._events = events
         self._records_of = records_of
 
+    @property
+    def skipped(self) -> int:
+        """How many logs of gateways were left out because they do not decode."""
+        return self._events.skipped
+
     async def of(self, plugin: InstalledPlugin) -> list[dict[str, Any]]:
         """Return the rows for a plugin: by events where the manifest names them, by operations where there are any.
 

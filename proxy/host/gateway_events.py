@@ -22,6 +22,9 @@ from proxy.host.operation_records import ETH
 log = logging.getLogger("l2proxy.deposits")
 
 SPAN = 50_000  # blocks asked for at once; halved where the node says it is too many
+MOST_SKIPPED = 10_000  # logs that do not decode are counted and said up to here
+
+Skip = Callable[[Gateway, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,12 @@ class GatewayEvents:
         self._l1 = l1
         self._confirmations = confirmations
         self._known: dict[tuple[str, str, str], _Known] = {}
+        self._skipped: set[tuple[str, str]] = set()
+
+    @property
+    def skipped(self) -> int:
+        """How many logs were left out because they do not decode, each counted and said once (hardening.md 28)."""
+        return len(self._skipped)
 
     async def of(self, gateway: Gateway, owner: str) -> list[Moved]:
         """Return the owner's events in the order of the chain. Raise `Disconnected`, or the node's error."""
@@ -71,12 +80,21 @@ class GatewayEvents:
         # Asked before the logs: should the chain turn meanwhile, the next call sees another block here.
         block = await self._hash(final) if final > known.until else None
         rows = await self._logs(reader, known.until + 1, head)
-        fresh = [moved for row in rows if (moved := reader.read(row, final)) is not None]
+        fresh = [moved for row in rows if (moved := reader.read(row, final, self._skip)) is not None]
         kept = [moved for moved in fresh if moved.confirmed]
         present = [*known.moved, *fresh]
         if block is not None:
             self._known[reader.key] = _Known(final, block, [*known.moved, *kept])
         return present
+
+    def _skip(self, gateway: Gateway, row: Mapping[str, Any]) -> None:
+        place = (str(row["transactionHash"]), str(row["logIndex"]))
+        if place in self._skipped or len(self._skipped) >= MOST_SKIPPED:
+            return
+        self._skipped.add(place)
+        log.warning(
+            "log %s of transaction %s of gateway %s was left out: it does not decode", place[1], place[0], gateway.name
+        )
 
     async def _hash(self, number: int) -> str | None:
         """Return the hash of the block at a height, None where the chain has none there."""
@@ -126,15 +144,11 @@ class _Reader:
             topics.pop()
         return {"address": self.gateway.address, "topics": topics}
 
-    def read(self, row: Mapping[str, Any], final: int) -> Moved | None:
-        """Return what a log says, None for another owner's or one that does not decode."""
+    def read(self, row: Mapping[str, Any], final: int, skip: Skip) -> Moved | None:
+        """Return what a log says, None for another owner's or one that does not decode, which `skip` is told."""
         values = arguments_of(self._inputs, row)
         if values is None:
-            log.warning(
-                "a log of gateway %s in block %s was left out: it does not decode",
-                self.gateway.name,
-                row["blockNumber"],
-            )
+            skip(self.gateway, row)
             return None
         if values[self._map.owner] != self._owner:
             return None

@@ -96,13 +96,18 @@ async def test_confirmed_events_are_locked_younger_ones_pending() -> None:
     }
 
 
-async def test_other_owners_events_and_undecodable_ones_do_not_count() -> None:
+async def test_other_owners_events_and_undecodable_ones_do_not_count(caplog: pytest.LogCaptureFixture) -> None:
     node = Logs(head=100)
     node.add(DEPOSITED, 5, 10, owner=OTHER)
     node.add(DEPOSITED, 5, 10, data="0x12")
     node.add(DEPOSITED, 5, 10, topics=[DEPOSITED, "0x" + word(OWNER), "0x" + word(1)])
-    (row,) = await rows(node)
+    node.add(DEPOSITED, 5, 100, data="0x12")  # read again each time, for it is not final
+    deposits = Deposits(GatewayEvents(node, lambda: 3), lambda _: [])
+    for _ in range(3):
+        (row,) = await deposits.of(plugin())
     assert (row["locked"], row["deposits"]) == ("0x0", [])
+    said = [record.message for record in caplog.records if "does not decode" in record.message]
+    assert deposits.skipped == len(said) == 3, "each is counted and said once (hardening.md 28)"
 
 
 async def test_nothing_locked_is_said_and_never_negative() -> None:
