@@ -20,8 +20,10 @@ import click
 from proxy.cli.session import USAGE, Failure, Session, session_options
 
 if TYPE_CHECKING:
+    from proxy.host.indexes import Indexes
     from proxy.host.inspection import Inspected
-    from proxy.host.manifest import Action
+    from proxy.host.manifest import Action, Manifest
+    from proxy.host.package import File
 
 _FOR_EDITORS = frozenset({"types", "jsconfig.json"})  # what `plugin new --npm` writes for the author's editor
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path), default=".")
@@ -104,21 +106,15 @@ def _run_unittest(folder: Path, *, quiet: bool) -> bool:
 def pack_(session: Session, directory: Path, output: Path | None) -> None:
     """Write the plugin in DIRECTORY as one archive, the same bytes on every machine, and say its digest.
 
-    Folders tests and dist stay out, of an npm plugin also types and jsconfig.json. `l2proxy plugin add FILE --sha256 HEX` installs it.
+    Folders tests and dist stay out, of an npm plugin also types and jsconfig.json; what its lock names is bundled into its entry, and
+    the lock stays out, too. `l2proxy plugin add FILE --sha256 HEX` installs it.
     """
-    from proxy.host.inspection import check_files
-    from proxy.host.manifest import read_manifest
-    from proxy.host.package import read_package
-    from proxy.host.packing import LEFT_OUT, pack
-    from proxy.host.sources import Source
-    from proxy.wallet import paths
+    from proxy.config import ConfigError
+    from proxy.host.packing import pack
 
-    folder = directory.absolute()
     try:
-        manifest = read_manifest(folder)
-        files = read_package(folder, LEFT_OUT | (_FOR_EDITORS if manifest.runtime == "npm" else frozenset()))
-        check_files(Source("directory", str(folder)), manifest, files, paths, _allowed)
-    except ValueError as error:
+        manifest, files = asyncio.run(_packable(directory.absolute(), session.data))
+    except (ValueError, ConfigError) as error:
         raise Failure(str(error)) from None
     data = pack(manifest, files)
     target = output or Path(f"{manifest.id}-{manifest.version}.tar.gz")
@@ -129,6 +125,34 @@ def pack_(session: Session, directory: Path, output: Path | None) -> None:
     shown = {"id": manifest.id, "version": manifest.version, "file": str(target), "files": len(files)}
     shown["sha256"] = hashlib.sha256(data).hexdigest()
     session.show(shown, lambda value: f"{target}: {len(files)} files\nsha256 {value['sha256']}")
+
+
+async def _packable(folder: Path, data: Path) -> tuple[Manifest, list[File]]:
+    """Return the manifest and the files that go into the archive. Raises ManifestError, ConfigError."""
+    from proxy.host.bundling.bundle import without_lock
+    from proxy.host.inspection import check_files
+    from proxy.host.manifest import MANIFEST, parse_manifest, read_manifest
+    from proxy.host.package import read_package
+    from proxy.host.packing import LEFT_OUT
+    from proxy.host.sources import Source, with_dependencies
+    from proxy.wallet import paths
+
+    manifest = read_manifest(folder)
+    files = read_package(folder, LEFT_OUT | (_FOR_EDITORS if manifest.runtime == "npm" else frozenset()))
+    if manifest.runtime == "npm" and manifest.dependencies is not None:
+        files = without_lock(manifest, await with_dependencies(manifest, files, _indexes(data)))
+        manifest = parse_manifest(next(file.data for file in files if file.name == MANIFEST))
+    check_files(Source("directory", str(folder)), manifest, files, paths, _allowed)
+    return manifest, files
+
+
+def _indexes(data: Path) -> Indexes:
+    """Return the indexes of the data directory's config, the common ones where there is none. Raises ConfigError."""
+    from proxy.config import PluginSettings, load
+    from proxy.host.indexes import Indexes
+
+    settings = load(config).plugins if (config := data / "config.toml").is_file() else PluginSettings()
+    return Indexes(settings.pypi, settings.npm, data / "cache" if data.is_dir() else None)
 
 
 def _write_actions(directory: Path, inspected: Inspected, coded: list[Action]) -> None:
@@ -151,15 +175,13 @@ def _allowed(method: str) -> bool:
 
 async def _read(directory: Path, data: Path) -> tuple[Inspected, list[Action]]:
     """Return the plugin as it would be installed, and the actions its code declares. Raises Failure."""
-    from proxy.config import ConfigError, PluginSettings, load
+    from proxy.config import ConfigError
     from proxy.host.declarations import declared_by_code
-    from proxy.host.indexes import Indexes
     from proxy.host.inspection import inspect_source, laid_out
     from proxy.wallet import paths
 
     try:
-        settings = load(config).plugins if (config := data / "config.toml").is_file() else PluginSettings()
-        inspected = await inspect_source(str(directory), paths, _allowed, Indexes(settings.pypi, settings.npm))
+        inspected = await inspect_source(str(directory), paths, _allowed, _indexes(data))
         with laid_out(inspected.files) as folder:
             return inspected, await declared_by_code(folder, inspected.manifest)
     except (ValueError, ConfigError) as error:

@@ -108,7 +108,7 @@ async def read_source(source: Source, indexes: Indexes) -> tuple[Manifest, list[
     if row is None:
         raise ManifestError(f"there is no {MANIFEST} in {shorten(source.text, 200)}")
     manifest = parse_manifest(row.data)
-    return manifest, await _with_dependencies(manifest, files, indexes)
+    return manifest, await with_dependencies(manifest, files, indexes)
 
 
 async def _fetch(source: Source, indexes: Indexes) -> tuple[str, bytes]:
@@ -163,7 +163,8 @@ def _from_wheel(files: list[File]) -> list[File]:
     return _joined([files, lifted])
 
 
-async def _with_dependencies(manifest: Manifest, files: list[File], indexes: Indexes) -> list[File]:
+async def with_dependencies(manifest: Manifest, files: list[File], indexes: Indexes) -> list[File]:
+    """Return the files with what their lock names: wheels beside them, an npm graph bundled. Raises ManifestError."""
     if manifest.dependencies is None:
         return files
     lock = next((file for file in files if file.name == manifest.dependencies), None)
