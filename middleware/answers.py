@@ -13,12 +13,12 @@ import hashlib
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from middleware.errors import RpcError
 from middleware.presence import SharedPresence
 from middleware.questions import Withdrawn
-from middleware.waist import Answer, Context, Next, Request
+from middleware.waist import Answer, Context, Next, Request, with_presence
 
 KEPT = 120.0  # seconds an answer waits for the one it is for
 MOST_KEPT_PER_ORIGIN = 1000
@@ -81,7 +81,7 @@ class AnswersLink:
 
     def _start(self, key: str, request: Request, context: Context, next: Next) -> _Work:  # noqa: A002
         presence = SharedPresence()
-        call = next(request, replace(context, presence=presence))
+        call = next(request, with_presence(context, presence))
         work = _Work(key, str(context.origin), presence, asyncio.ensure_future(call))
         self._work.setdefault(key, []).append(work)
         work.task.add_done_callback(lambda _: self._ended(work))

@@ -49,7 +49,7 @@ class ApprovalLink:
 
     async def __call__(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
         """Go on once the call is decided. Raises 4001, 4100, -32002, -32005."""
-        invocation = read_checked(request.params)
+        invocation = read_checked(request)
         spec = self._actions.action_spec(invocation.plugin, invocation.action)
         if spec is None:
             raise Unauthorized(f"{context.origin} may not invoke this action")

@@ -42,7 +42,7 @@ class BudgetLink:
 
     async def __call__(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
         """Go on with the amount reserved. Raises 4100 when the budget does not cover it."""
-        invocation = read_checked(request.params)
+        invocation = read_checked(request)
         spec = self._actions.action_spec(invocation.plugin, invocation.action)
         amount = None if spec is None else spent_amount(spec, invocation)
         if spec is None or spec.spends is None or amount is None:

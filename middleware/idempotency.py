@@ -9,7 +9,7 @@ before that is never recorded. Neither may ask a plugin twice unless its action 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from middleware.errors import InvalidParams, PluginTimeout, PluginUnavailable, R
 from middleware.invocation import METHOD, Actions, Invocation, never_asked, read_checked
 from middleware.presence import SharedPresence
 from middleware.questions import digest_of
-from middleware.waist import Answer, Context, Next, Origin, Request, Result, result
+from middleware.waist import Answer, Context, Next, Origin, Request, Result, result, with_presence
 
 _SILENT = frozenset({-32011, -32012})
 
@@ -69,7 +69,7 @@ class IdempotencyLink:
 
     async def __call__(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
         """Return the recorded answer, the running one's, or go on. Raises -32602, -32005, -32012."""
-        invocation = read_checked(request.params)
+        invocation = read_checked(request)
         if invocation.key is None:
             return await next(request, context)
         digest = params_digest(invocation)
@@ -104,7 +104,7 @@ class IdempotencyLink:
         self._running[slot] = running
         try:
             with running.presence.joined(context.presence):
-                answer = await next(request, replace(context, presence=running.presence))
+                answer = await next(request, with_presence(context, running.presence))
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 running.outcome.cancel()
@@ -131,8 +131,8 @@ class RecordingLink:
 
     async def __call__(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
         """Ask the plugin between two writes. What ends in neither answer nor error stays recorded as unknown."""
-        invocation = read_checked(request.params)
-        digest = params_digest(invocation)
+        invocation = read_checked(request)
+        digest = "" if invocation.key is None else params_digest(invocation)  # without a key nothing is kept under it
         self._records.begin(context.origin, invocation, digest)
         try:
             answer = await next(request, context)

@@ -76,6 +76,13 @@ class Invocation:
     call: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedRequest(Request):
+    """What this link hands on: `invocation` is what stands in `params`, for the links behind, so that none reads it again."""
+
+    invocation: Invocation
+
+
 class InvocationLink:
     """Reads and checks the params of `l2_invoke`."""
 
@@ -90,11 +97,13 @@ class InvocationLink:
         """Go on with checked params. Raises -32602 naming the parameter."""
         asked = read_asked(request.params)
         params = self._actions.check_params(asked.plugin, asked.action, asked.params)
-        options = {"call": _call_id(context.origin, asked.key)}
+        call = _call_id(context.origin, asked.key)
+        options = {"call": call}
         if asked.key is not None:
             options["idempotencyKey"] = asked.key
-        checked = msgspec.json.encode([asked.plugin, asked.action, params, options])
-        return await next(Request(request.method, checked, request.id), context)
+        written = msgspec.json.encode([asked.plugin, asked.action, params, options])
+        invocation = Invocation(asked.plugin, asked.action, params, asked.key, call)
+        return await next(CheckedRequest(request.method, written, request.id, invocation=invocation), context)
 
 
 def read_asked(raw: bytes) -> Invocation:
@@ -113,9 +122,11 @@ def read_asked(raw: bytes) -> Invocation:
     return Invocation(plugin, action, [] if params is None else params, key)
 
 
-def read_checked(raw: bytes) -> Invocation:
-    """Return the invocation that this link wrote."""
-    plugin, action, params, options = msgspec.json.decode(raw)
+def read_checked(request: Request) -> Invocation:
+    """Return the invocation that this link wrote into `request`."""
+    if isinstance(request, CheckedRequest):
+        return request.invocation
+    plugin, action, params, options = msgspec.json.decode(request.params)
     return Invocation(plugin, action, params, options.get("idempotencyKey"), options["call"])
 
 

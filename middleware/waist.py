@@ -196,6 +196,11 @@ class Context:
     serving: Origin | None = None
 
 
+def with_presence(context: Context, presence: Presence) -> Context:
+    """Return `context` with another presence; `dataclasses.replace` would take three times as long."""
+    return Context(context.origin, context.transport, context.connection, presence, context.dispatch, context.serving)
+
+
 Next: TypeAlias = Callable[[Request, Context], Awaitable[Answer]]
 Middleware: TypeAlias = Callable[[Request, Context, Next], Awaitable[Answer]]
 Handler: TypeAlias = Callable[[Any, Context], Awaitable[Any]]

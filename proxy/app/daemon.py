@@ -180,7 +180,7 @@ async def _opened(keystore: Keystore, options: RunOptions, notice: Notice) -> Se
 
 
 def _chain(services: Services, options: RunOptions, configured: Sequence[Link]) -> Chain:
-    own = Dispatcher(services.dapp_handlers())
+    own = Dispatcher(services.dapp_handlers(), services.read_already())
     terminal = Forward(services.table, services.l1, own, own)
     unknown_sites = "read" if options.dev and options.config.unknown_sites == "ask" else options.config.unknown_sites
     links = services.links(unknown_sites)

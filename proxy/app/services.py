@@ -186,6 +186,10 @@ class Services:
             **filters.handlers(self.filters),
         }
 
+    def read_already(self) -> dict[str, Callable[[Request, Context], Awaitable[Result]]]:
+        """Return those of the dapp's methods that take their request as a link has read it."""
+        return layer2.read_already(self.plugins)
+
     def admin_handlers(
         self, doors: Callable[[], dict[str, Any]], standing: Callable[[], Awaitable[dict[str, Any]]] | None = None
     ) -> dict[str, Handler]:

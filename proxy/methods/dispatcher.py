@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -34,11 +34,16 @@ class _Invocation:
     failure: Exception | None = None
 
 
-class Dispatcher:
-    """A closed table of handlers by method name."""
+Answering: TypeAlias = Callable[[Request, Context], Awaitable[Result]]
+"""Answers a method whose params a link has read already."""
 
-    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+
+class Dispatcher:
+    """A closed table of handlers by method name. `read`: those of them that take the request as a link has read it."""
+
+    def __init__(self, handlers: Mapping[str, Handler], read: Mapping[str, Answering] | None = None) -> None:
         self._methods = {name: _adapted(handler) for name, handler in handlers.items()}
+        self._read = {name: answering for name, answering in (read or {}).items() if name in self._methods}
 
     def __contains__(self, method: object) -> bool:
         return method in self._methods
@@ -50,6 +55,8 @@ class Dispatcher:
         """Return the handler's result. Raise its `RpcError`, -32601 for a name not in the table, -32602 for params too deep."""
         if request.method not in self._methods:
             raise MethodNotFound(shorten(request.method))
+        if (answering := self._read.get(request.method)) is not None:
+            return await answering(request, context)
         invocation = _Invocation(decode_params(request.params), context)
         response = await dispatch_to_response_pure(
             deserializer=_envelope,

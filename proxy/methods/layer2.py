@@ -6,11 +6,12 @@ only what to answer. Nothing of a plugin the origin is not connected to ever sho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from middleware.errors import InvalidParams
-from middleware.waist import Context, Handler
+from middleware.invocation import METHOD, read_checked
+from middleware.waist import Context, Handler, Request, Result, result
 from proxy.host.installed import InstalledPlugin
 from proxy.host.plugins import Plugins
 from proxy.host.ports import Deposits, Operations, Permissions
@@ -29,6 +30,18 @@ def handlers(
         "l2_getDeposits": layer2.get_deposits,
         "l2_getOperations": layer2.get_operations,
     }
+
+
+def read_already(plugins: Plugins) -> dict[str, Callable[[Request, Context], Awaitable[Result]]]:
+    """Return the methods of this module whose params a link has read and checked, by name."""
+
+    async def invoke(request: Request, context: Context) -> Result:
+        asked = read_checked(request)
+        return result(
+            await plugins.invoke(asked.plugin, asked.action, asked.params, context.origin, asked.key, context)
+        )
+
+    return {METHOD: invoke}
 
 
 class Layer2:

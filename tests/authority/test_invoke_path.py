@@ -75,7 +75,7 @@ class Plugin:
         return raw
 
     async def __call__(self, request: Request, context: Context) -> Answer:
-        call = read_checked(request.params)
+        call = read_checked(request)
         self.reached.set()
         self.asked.append({"action": call.action, "params": call.params, "call": call.call})
         if self.hold is not None:

@@ -42,7 +42,7 @@ async def passed(params: Any, origin: Origin = SOCKET) -> Invocation:
     await InvocationLink(Actions())(Request("l2_invoke", json.dumps(params).encode(), b"7"), Context(origin), terminal)
     assert seen[0].id == b"7"
     assert set(json.loads(seen[0].params)[3]) <= {"call", "idempotencyKey"}
-    return read_checked(seen[0].params)
+    return read_checked(seen[0])
 
 
 @pytest.mark.parametrize(

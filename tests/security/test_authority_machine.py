@@ -111,7 +111,7 @@ class Machine(RuleBasedStateMachine):
         return raw
 
     async def plugin(self, request: Request, context: Context) -> Answer:
-        call = read_checked(request.params)
+        call = read_checked(request)
         assert call.action in self.granted.get(context.origin, set()), "asked without permission"
         assert not self.locked, "asked while locked"
         fresh = [entry for entry in self.authority.audit.entries(1000) if entry["n"] > self.seen]
