@@ -32,14 +32,14 @@ class Run:
 
     def __init__(self, files: dict[str, bytes], entry: str) -> None:
         self._graph, self._entry = Graph(files), entry
-        self._refused: dict[str, None] = {}
+        self._refused: set[str] = set()
         self._denied: dict[str, str] = {}  # a built-in, and who wants it
 
     def result(self, program: int) -> tuple[bytes, set[str]]:
         """Return the bundle and the graph's files in it; `program`: an open descriptor. Raises ManifestError."""
         reply = build(program, self._entry, self._answer)
         if self._refused:
-            raise ManifestError("; ".join([*self._refused][:_MOST_TOLD]))
+            raise ManifestError("; ".join(sorted(self._refused)[:_MOST_TOLD]))
         if errors := reply.get("errors"):
             raise ManifestError(self._told(errors))
         outputs = reply.get("outputFiles")
@@ -82,7 +82,7 @@ class Run:
         try:
             return self._resolved(request) if resolving else self._loaded(request)
         except ManifestError as error:
-            self._refused[str(error)] = None
+            self._refused.add(str(error))
             return {"id": 0, "path": "refused", "external": True} if resolving else _NOTHING
 
     def _resolved(self, request: Reply) -> Reply:

@@ -122,6 +122,8 @@ class Graph:
             return self._module(path)
         inside = "./" + posixpath.relpath(path, package.folder or ".")
         for name in (inside, posixpath.splitext(inside)[0]):
+            if package.instead(name) == inside:
+                break  # `"./crypto": "./crypto.js"` is this very file
             if (changed := self._instead(package, name, path, kind, hops)) is not None:
                 return changed
         return self._module(path)
