@@ -1,0 +1,144 @@
+"""An npm plugin with a lock through its life: installed from an index, run, updated, rolled back, changed by a stranger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestServer
+
+from middleware.waist import OWNER, Context
+from proxy.host.choices import InstallRefused
+from proxy.methods.plugin_administration import admin_handlers
+from tests.host.free_bundler import bundled_freely
+from tests.host.neighbours import Home, new_keyring
+from tests.host.test_archives import tarred
+from tests.host.test_sources import Index, sha512
+
+MANIFEST = """id = "demo"
+name = "Demo"
+version = "{version}"
+runtime = "npm"
+entry = "main.mjs"
+dependencies = "npm-shrinkwrap.json"
+
+[[action]]
+name = "say"
+returns = [{{ name = "said", type = "string" }}]
+approval = "never"
+"""
+CODE = """
+import { greeting } from "greeter";
+import EventEmitter from "events";
+export default class {
+  constructor() {
+    const said = [];
+    const emitter = new EventEmitter().on("x", (word) => said.push(word));
+    emitter.emit("x", greeting);
+    this.layer2Interface = { actions: [{ name: "say", call: () => ({ said: said.join() }), params: [] }] };
+  }
+}
+"""
+ELSEWHERE = "http://127.0.0.1:1/stolen.tgz"  # what a lock may say of an address is never asked
+
+
+class Life:
+    """A host, an index that has two versions of one dependency, and a plugin's folder that is locked to one of them."""
+
+    def __init__(self, home: Home, index: Index, source: Path) -> None:
+        self.home, self.index, self.source = home, index, source
+        for version in ("1.0.0", "2.0.0"):
+            self.index.files[f"greeter-{version}.tgz"] = tarred(
+                (
+                    "package/package.json",
+                    b'{"name": "greeter", "exports": {"require": "./i.cjs", "default": "./i.cjs"}}',
+                ),
+                (
+                    "package/i.cjs",
+                    f"const e = require('events'); exports.greeting = `{version} ${{typeof e}}`;".encode(),
+                ),
+            )
+
+    def write(self, version: str, data: bytes | None = None) -> None:
+        """Write the plugin at this version, locked to the dependency of the same."""
+        self.source.mkdir(exist_ok=True)
+        locked = self.index.files[f"greeter-{version}.tgz"] if data is None else data
+        row = {"version": version, "integrity": sha512(locked), "resolved": ELSEWHERE}
+        lock = {"lockfileVersion": 3, "packages": {"": {}, "node_modules/greeter": row}}
+        (self.source / "plugin.toml").write_text(MANIFEST.format(version=version))
+        (self.source / "main.mjs").write_text(CODE)
+        (self.source / "npm-shrinkwrap.json").write_text(json.dumps(lock))
+
+    async def admin(self, method: str, **params: Any) -> Any:
+        plugins = self.home.plugins
+        handler = admin_handlers(plugins.catalog, plugins)[f"admin_plugin{method}"]
+        shown = await handler({"id": "demo", **params}, Context(OWNER))
+        return await handler({"id": "demo", **params, "digest": shown["digest"]}, Context(OWNER))
+
+    async def said(self) -> str:
+        answer = await self.home.invoke("demo", "say", [])
+        return str(answer["said"])
+
+
+@pytest.fixture
+async def life(tmp_path: Path, bundler_cache: Path) -> AsyncIterator[Life]:
+    index = Index()
+    async with TestServer(index.app()) as server:
+        home = Home(tmp_path / "data", new_keyring(tmp_path), index=str(server.make_url("/")), cache=bundler_cache)
+        home.open()
+        await home.plugins.start()
+        yield Life(home, index, tmp_path / "source")
+        await home.close()
+
+
+async def test_a_bundle_is_installed_updated_rolled_back_and_disabled_like_any_plugin(life: Life) -> None:
+    life.write("1.0.0")
+    first = await life.home.add(life.source)
+    assert await life.said() == "1.0.0 function"
+    life.write("2.0.0")
+    await life.admin("Update", grants=[])
+    assert await life.said() == "2.0.0 function"
+    second = life.home.plugins.get("demo")
+    assert second is not None
+    assert second.digest != first.digest
+    assert json.loads((second.folder / "bundle.json").read_bytes())["packages"][0].startswith("greeter@2.0.0 sha512-")
+    await life.admin("Rollback")
+    assert await life.said() == "1.0.0 function"
+    catalog = life.home.plugins.catalog
+    folder = catalog.registry.load(catalog.registry.get("demo"), 1).folder  # type: ignore[arg-type]
+    (folder / "main.mjs").chmod(0o600)
+    (folder / "main.mjs").write_bytes((folder / "main.mjs").read_bytes() + b" ")
+    await life.home.plugins.rehost("demo")
+    changed = life.home.plugins.get("demo")
+    assert changed is not None
+    assert not changed.enabled
+
+
+async def test_only_what_the_lock_names_by_digest_is_taken(life: Life, tmp_path: Path, bundler_cache: Path) -> None:
+    life.write("1.0.0", b"another tarball")
+    with pytest.raises(InstallRefused, match="which is not the one that is asked for"):
+        await life.home.add(life.source)
+    owner = tmp_path / "key.js"
+    owner.write_text('export const greeting = "a key of the owner";')
+    linked = tmp_path / "linked"
+    (linked / "node_modules").mkdir(parents=True)
+    (linked / "node_modules" / "greeter.js").symlink_to(owner)
+    code = {"main.js": b'import { greeting } from "./node_modules/greeter.js"; console.log(greeting);'}
+    assert "a key of the owner" in bundled_freely(bundler_cache, linked, code)
+
+    def link(row: Any) -> None:
+        if row.name.endswith("i.cjs"):
+            row.type, row.linkname, row.size = b"2", str(owner), 0
+
+    life.index.files["greeter-1.0.0.tgz"] = tarred(
+        ("package/package.json", b'{"name": "greeter", "main": "i.cjs"}'), ("package/i.cjs", b""), change=link
+    )
+    life.write("1.0.0")
+    with pytest.raises(InstallRefused, match="is a link or a device"):
+        await life.home.add(life.source)
+    (life.source / "part.js").symlink_to(owner)
+    with pytest.raises(InstallRefused, match="is a link"):
+        await life.home.add(life.source)
