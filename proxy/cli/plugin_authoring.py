@@ -93,7 +93,7 @@ def _run_unittest(folder: Path, *, quiet: bool) -> bool:
         [sys.executable, "-m", "unittest", "discover", "-s", "tests"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{sdk}", "PYTHONDONTWRITEBYTECODE": "1"},
-        stdout=sys.stderr.fileno() if quiet else None,
+        stdout=2 if quiet else None,
         check=False,
     )
     return ended.returncode == 0

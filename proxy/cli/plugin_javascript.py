@@ -21,6 +21,7 @@ from proxy.cli.session import USAGE, Failure
 from proxy.host.manifest import Manifest
 from proxy.host.sandbox.deno_command import MISSING, MODULES, deno_program
 
+STDERR = 2
 _SUFFIXES = ("test.js", "test.mjs", "test.ts")  # what deno takes for a file of tests
 _FLAGS = ("--no-prompt", "--no-remote", "--cached-only", "--no-config", "--no-lock", "--no-check")
 
@@ -55,7 +56,7 @@ def run_tests(folder: Path, manifest: Manifest, l1: str | None, *, quiet: bool) 
         environment = {"DENO_DIR": cache, "DENO_NO_UPDATE_CHECK": "1"}
         if not sys.stdout.isatty():
             environment["NO_COLOR"] = "1"
-        output = sys.stderr.fileno() if quiet else None
+        output = STDERR if quiet else None
         ended = subprocess.run(  # noqa: S603 - the pinned deno
             arguments, cwd=folder, env=environment, stdout=output, check=False
         )

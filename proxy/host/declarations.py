@@ -9,17 +9,25 @@ from typing import Any
 
 import msgspec
 
+from middleware.errors import shorten
 from proxy.host import frames
 from proxy.host.manifest import Action, Manifest
 from proxy.host.process import spawn
 from proxy.host.sandbox.report import Unsandboxed
 
 SECONDS = 20.0
+MAX_SENTENCE = 500  # characters
 MAX_SAID = 64 * 1024  # bytes of what the process prints when it fails
 
 
 class DeclarationFailed(ValueError):
     """The code could not be read; the message holds the last line it printed."""
+
+
+class _Failed(msgspec.Struct):
+    """What an npm plugin's process says instead: deno's stacks end in no sentence that could be shown."""
+
+    failed: str
 
 
 async def declared_by_code(folder: Path, manifest: Manifest) -> list[Action]:
@@ -44,9 +52,12 @@ async def declared_by_code(folder: Path, manifest: Manifest) -> list[Action]:
         last = said.decode("utf-8", "replace").strip().splitlines()
         raise DeclarationFailed(f"the code cannot be loaded: {last[-1] if last else how}")
     try:
-        return msgspec.convert(json.loads(line), list[Action])
+        declared = msgspec.convert(json.loads(line), list[Action] | _Failed)
     except (ValueError, msgspec.ValidationError) as error:
         raise DeclarationFailed(f"the code declares its actions in no known form: {error}") from None
+    if isinstance(declared, _Failed):
+        raise DeclarationFailed(f"the code cannot be loaded: {shorten(declared.failed, MAX_SENTENCE)}")
+    return declared
 
 
 def differences(manifest: Manifest, coded: list[Action]) -> list[str]:

@@ -9,12 +9,13 @@ import "node:process"; // asks where deno lies, which it may not once the lock h
 import { lock } from "./lock.js";
 import { Lines, encode } from "./lines.js";
 import { Session, declared } from "./session.js";
+import { reader, summary, told as errorTold } from "./stacks.js";
 
-const DATA = /data:text\/javascript;base64,[\w+/=]*/g;
 const PRINTS = ["debug", "info", "log"];
 
 const told = JSON.parse(Deno.args[0]);
 const output = Deno.stdout;
+let readable = reader();
 
 async function locked() {
   const report = told.report;
@@ -39,10 +40,17 @@ function write(bytes) {
 
 async function load(lines) {
   const bundle = await lines.take(Number(await lines.line()));
-  return await import(`data:text/javascript;base64,${bundle.toBase64()}`);
+  const url = `data:text/javascript;base64,${bundle.toBase64()}`;
+  readable = reader(url);
+  return await import(url);
 }
 
 function withdraw() {
+  const print = console.error; // what goes to the log names places in the plugin, and none of ours
+  console.error = (...values) => print(...values.map((value) => {
+    const text = errorTold(value);
+    return typeof text === "string" ? readable(text) : text;
+  }));
   for (const name of PRINTS) console[name] = console.error; // standard output is the channel
   for (const name of ["Worker", "localStorage", "sessionStorage", "caches"]) delete globalThis[name];
 }
@@ -50,7 +58,9 @@ function withdraw() {
 const exit = Deno.exit;
 
 function fail(error) { // deno's own way to end would want what the jail refuses
-  console.error(error?.stack?.replaceAll(DATA, "(plugin)") ?? String(error));
+  const text = readable(String(errorTold(error)));
+  console.error(text);
+  if (told.mode === "declare") write(encode({ failed: summary(text) }));
   exit(1);
 }
 

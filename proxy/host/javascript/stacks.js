@@ -1,0 +1,36 @@
+// What the author reads of an error: where in the plugin it happened, as plugin:LINE:COLUMN, and nothing of our own modules.
+//
+// Both are data: URLs here, which deno writes whole or as `data:text/javascript;base64,......` and the last characters. Text in, text
+// out; it is for the plugin's log alone, never for a caller.
+
+const DATA = /data:text\/javascript;base64,[\w+/=.]*/g;
+const OURS = "l2proxy:";
+const LAST = 20; // characters of a URL that deno keeps
+const RELATIVE = "invalid URL: relative URL with a cannot-be-a-base base"; // what deno says of an import of another file
+const ONE_MODULE = "it imports another file; an npm plugin is one module: name a lock in `dependencies` and it is bundled";
+
+/** Return a function from text to text for a plugin whose module is at `url`; before it is known every place is ours. */
+export function reader(url) {
+  const tail = url?.slice(-LAST);
+  const named = (found) => tail !== undefined && found.endsWith(tail) ? "plugin" : OURS;
+  return (text) => {
+    if (!text.includes("data:text/javascript;base64,")) return text;
+    const lines = text.replace(RELATIVE, ONE_MODULE).replaceAll(DATA, named).split("\n");
+    const last = lines.findLastIndex((line) => line.includes("plugin:"));
+    return lines.filter((line, index) => !line.includes(OURS) && !(last >= 0 && index > last && /^\s+at /.test(line))).join("\n");
+  };
+}
+
+/** Return an error with its stack and its causes, any other value as it is. */
+export function told(value, depth = 0) {
+  if (!(value instanceof Error)) return value;
+  const stack = typeof value.stack === "string" ? value.stack : String(value);
+  return value.cause instanceof Error && depth < 4 ? `${stack}\nCaused by ${told(value.cause, depth + 1)}` : stack;
+}
+
+/** Return one line for who asked to have the plugin's module read: what is wrong, and where in the plugin. */
+export function summary(text) {
+  const [first, ...rest] = text.split("\n");
+  const at = rest.find((line) => line.includes("plugin:"))?.trim() ?? "";
+  return at === "" ? first : `${first} (${at})`;
+}
