@@ -89,7 +89,8 @@ class Approvals:
         """
         self._refuse_by_rule(question)
         decision = Decision("policy", why, self._clock())
-        await self._audit.appended(self._event("allow", question, decision.source, decision.id))
+        record = self._audit.noted if question.facts.value is None else self._audit.appended
+        await record(self._event("allow", question, decision.source, decision.id))
         self.decisions["allow", decision.source] += 1
         if question.still_allowed is not None:
             question.still_allowed()

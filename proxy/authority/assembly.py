@@ -76,6 +76,7 @@ class Authority:
         """Take back every question and end what waits for one."""
         await self.approvals.close()
         await self.answers.close()
+        await self.audit.close()
 
 
 def open_authority(

@@ -58,22 +58,25 @@ class Database:
         yield batch
         self.commit(batch)
 
-    def commit(self, batch: Batch) -> None:
-        """Write `batch` atomically and synced. Raise `StorageError`: nothing of it was written, nor will be."""
+    def commit(self, batch: Batch, *, synced: bool = True) -> None:
+        """Write `batch` atomically and synced. Raise `StorageError`: nothing of it was written, nor will be.
+
+        Without `synced` it is with the system when this returns: the end of this process loses nothing, a power cut may.
+        """
         if not batch.operations:
             return
         with self._writing:
             if self._failed:
                 self._open_anew()
             try:
-                self._write(batch.operations)
+                self._write(batch.operations, synced=synced)
             except plyvel.Error as error:
                 known = {key: self._db.get(key) for key in batch.operations}
                 self._failed = known | self._failed
                 raise StorageError(f"writing to {self.path} failed: {_said(error)}") from error
 
-    def _write(self, operations: Mapping[bytes, bytes | None]) -> None:
-        with self._db.write_batch(transaction=True, sync=True) as target:
+    def _write(self, operations: Mapping[bytes, bytes | None], *, synced: bool = True) -> None:
+        with self._db.write_batch(transaction=True, sync=synced) as target:
             for key, value in operations.items():
                 if value is None:
                     target.delete(key)
@@ -172,14 +175,16 @@ class Space:
         """Return the value under `key`, None when there is none."""
         return self.database.get(self.prefix + key)
 
-    def write(self, put: Mapping[bytes, bytes] | None = None, delete: Iterable[bytes] = ()) -> None:
-        """Write and delete atomically; on disk when this returns."""
+    def write(
+        self, put: Mapping[bytes, bytes] | None = None, delete: Iterable[bytes] = (), *, synced: bool = True
+    ) -> None:
+        """Write and delete atomically; on disk when this returns, unless not `synced` (`Database.commit`)."""
         batch = Batch()
         for key in delete:
             batch.delete(self, key)
         for key, value in (put or {}).items():
             batch.put(self, key, value)
-        self.database.commit(batch)
+        self.database.commit(batch, synced=synced)
 
     def scan(
         self,

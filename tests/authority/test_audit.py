@@ -153,18 +153,75 @@ async def test_a_record_that_cannot_be_written_refuses_who_waits_for_it_and_the_
         assert (log.verify().n, log.entries()[0]["event"]) == (1, "kept")
 
 
+async def test_what_spends_nothing_is_noted_at_once_and_synced_together_a_moment_later(tmp_path: Path) -> None:
+    with Database(tmp_path / "db") as database:
+        space = Counted(database)
+        log = AuditLog(space)
+        for n in range(5):
+            await log.noted({"event": f"n{n}"})
+            assert log.entries(1)[0]["event"] == f"n{n}"  # written before it takes effect
+        assert space.synced == 0
+        await log.appended({"event": "decided"})  # takes along what was noted
+        assert space.synced == 1
+        await log.noted({"event": "last"})
+        await log.close()
+        assert space.synced == 2
+        assert log.verify() == log.head == AuditLog(space).head == AuditLog(space).verify()
+        assert log.head.n == 7
+
+
+async def test_what_is_noted_while_the_disk_is_busy_waits_beside_the_loop(tmp_path: Path) -> None:
+    with Database(tmp_path / "db") as database:
+        space = Held(database)
+        log = AuditLog(space)
+        deciding = asyncio.create_task(log.appended({"event": "decided"}))
+        await asyncio.to_thread(space.on_disk.wait)
+        noting = asyncio.create_task(log.noted({"event": "noted"}))
+        await asyncio.sleep(0)
+        assert not noting.done()
+        space.go_on.set()
+        await asyncio.gather(deciding, noting)
+        await log.close()
+        assert [entry["event"] for entry in log.entries()] == ["decided", "noted"]
+        assert log.verify().n == 2
+
+
+async def test_a_note_that_cannot_be_written_refuses_and_what_a_failed_sync_may_have_lost_is_written_again(
+    tmp_path: Path,
+) -> None:
+    with Database(tmp_path / "db") as database:
+        space = Counted(database)
+        log = AuditLog(space)
+        await log.noted({"event": "first"})
+        entry = next(iter(space.scan(b"e")))
+        space.broken = True
+        with pytest.raises(StorageError):
+            await log.noted({"event": "refused"})
+        with pytest.raises(StorageError):
+            await log.appended({"event": "refused"})
+        space.broken = False
+        space.write(delete=[entry[0]])  # what a disk that did not sync may come to
+        await log.appended({"event": "second"})
+        await log.close()
+        assert [entry["event"] for entry in log.entries()] == ["first", "second"]
+        assert log.verify().n == 2
+
+
 class Counted(Space):
     """A space that counts its writes, and fails them at will."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database, b"audit\0")
-        self.writes, self.broken = 0, False
+        self.writes, self.synced, self.broken = 0, 0, False
 
-    def write(self, put: Mapping[bytes, bytes] | None = None, delete: Iterable[bytes] = ()) -> None:
+    def write(
+        self, put: Mapping[bytes, bytes] | None = None, delete: Iterable[bytes] = (), *, synced: bool = True
+    ) -> None:
         if self.broken:
             raise StorageError("no room")
         self.writes += 1
-        super().write(put, delete)
+        self.synced += synced
+        super().write(put, delete, synced=synced)
 
 
 class Held(Space):
@@ -174,8 +231,10 @@ class Held(Space):
         super().__init__(database, b"audit\0")
         self.on_disk, self.scanned, self.go_on = threading.Event(), threading.Event(), threading.Event()
 
-    def write(self, put: Mapping[bytes, bytes] | None = None, delete: Iterable[bytes] = ()) -> None:
-        super().write(put, delete)
+    def write(
+        self, put: Mapping[bytes, bytes] | None = None, delete: Iterable[bytes] = (), *, synced: bool = True
+    ) -> None:
+        super().write(put, delete, synced=synced)
         self.on_disk.set()
         assert self.go_on.wait(10)
 

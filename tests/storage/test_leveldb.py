@@ -126,7 +126,7 @@ def test_a_write_that_failed_late_is_taken_back(tmp_path: Path, monkeypatch: pyt
         space.write({b"old": b"1", b"gone": b"1"})
         write = database._write
 
-        def late(operations: Any) -> None:  # on disk, and then the disk says no
+        def late(operations: Any, *, synced: bool = True) -> None:  # on disk, and then the disk says no
             write(operations)
             raise plyvel.IOError(b"IO error: sync: Input/output error")
 
