@@ -35,3 +35,5 @@ async def taken(writing: Coroutine[Any, Any, Any], transport: asyncio.WriteTrans
         if not task.done():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        elif not task.cancelled():
+            task.exception()  # who is cancelled in the turn in which the connection ends has not heard of it
