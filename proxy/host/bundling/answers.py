@@ -13,12 +13,12 @@ from typing import Any
 
 from middleware.errors import shorten
 from proxy.host.bundling.built_ins import ALLOWED, DENIED, built_in
+from proxy.host.bundling.packages import MODULES
 from proxy.host.bundling.resolution import BuiltIn, Graph, Module, Nothing
 from proxy.host.bundling.session import build
 from proxy.host.manifest import ManifestError
 
 MAX_BUNDLE = 16 * 1024 * 1024
-MODULES = "node_modules/"
 LOADERS = {".js": "js", ".mjs": "js", ".cjs": "js", ".json": "json", ".ts": "ts"}
 _MOST_TOLD = 5
 _AT_RUN_TIME = frozenset(f"node:{name}" for name in ALLOWED)

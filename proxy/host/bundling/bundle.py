@@ -14,8 +14,8 @@ import os
 import re
 from collections.abc import Iterable
 
-from proxy.host.bundling.answers import MODULES, Run, listed
-from proxy.host.bundling.packages import CONDITIONS, MAIN_FIELDS
+from proxy.host.bundling.answers import Run, listed
+from proxy.host.bundling.packages import CONDITIONS, MAIN_FIELDS, MODULES
 from proxy.host.bundling.program import VERSION, Program
 from proxy.host.bundling.session import FLAGS
 from proxy.host.locks import Pinned

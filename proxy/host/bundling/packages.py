@@ -19,12 +19,16 @@ from middleware.nesting import deeper_than
 from proxy.host.manifest import ManifestError
 
 CONDITIONS = ("browser", "module", "default")
+MODULES = "node_modules/"
 MAIN_FIELDS = ("browser", "module", "main")
 _FILE = "package.json"
 
 
 class Package:
-    """One package.json; `folder` is where it lies in the graph, empty for the plugin's own."""
+    """One package.json; `folder` is where it lies in the graph, empty for the plugin's own.
+
+    Some lie deeper in their package and lead to its other folders; none leads out of the package's top.
+    """
 
     def __init__(self, folder: str, data: bytes) -> None:
         self.folder = folder
@@ -109,12 +113,22 @@ class Package:
 
     def _inside(self, said: str, field: str) -> str:
         path = posixpath.normpath(posixpath.join(self.folder or ".", said))
-        below = path == (self.folder or ".") or not self.folder or path.startswith(f"{self.folder}/")
+        top = top_of(self.folder)
+        below = not top or path == top or path.startswith(f"{top}/")
         if said.startswith("/") or path.startswith(("..", "/")) or "\\" in said or not below:
             raise ManifestError(
                 f"{shorten(posixpath.join(self.folder, _FILE))}: {field} {shorten(said)!r} leads out of the package"
             )
         return path
+
+
+def top_of(folder: str) -> str:
+    """Return the top folder of the package that a folder of the graph belongs to, empty for the plugin's own."""
+    parts = folder.split("/")
+    at = max((at for at, part in enumerate(parts[:-1]) if part == "node_modules"), default=None)
+    if at is None:
+        return ""
+    return "/".join(parts[: at + (3 if parts[at + 1].startswith("@") else 2)])
 
 
 def _plain(key: str) -> str:

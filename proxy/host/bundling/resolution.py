@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from middleware.errors import shorten
 from proxy.host.bundling.built_ins import ALLOWED, DENIED, built_in
-from proxy.host.bundling.packages import Package
+from proxy.host.bundling.packages import Package, top_of
 from proxy.host.manifest import ManifestError
 
 EXTENSIONS = (".ts", ".js", ".mjs", ".cjs", ".json")
@@ -163,19 +163,17 @@ class Graph:
     def _module(self, path: str | None) -> Module | None:
         if path is None:
             return None
-        package = self._package_of(path)
-        return Module(path, package is None or package.has_effects(path))
+        said = next((found for folder in _upwards(path) if (found := self._package(folder)) is not None), None)
+        return Module(path, said is None or said.has_effects(path))
 
     def _package_of(self, path: str) -> Package | None:
-        """Return the nearest package.json above a file that has a name, or lies at the top of its package."""
-        folder = posixpath.dirname(path)
-        while True:
+        """Return the package.json a file's package speaks by: the nearest that has a name, or the one at its top."""
+        top = top_of(posixpath.dirname(path))
+        for folder in _upwards(path):
             found = self._package(folder)
-            if found is not None and (found.name is not None or _is_top(folder)):
+            if found is not None and (found.name is not None or folder == top):
                 return found
-            if _is_top(folder):
-                return None
-            folder = posixpath.dirname(folder)
+        return None
 
     def _package(self, folder: str) -> Package | None:
         if folder not in self._packages:
@@ -184,13 +182,14 @@ class Graph:
         return self._packages[folder]
 
 
-def _is_top(folder: str) -> bool:
-    above = posixpath.dirname(folder)
-    return (
-        not folder
-        or posixpath.basename(above if posixpath.basename(above)[:1] != "@" else posixpath.dirname(above))
-        == "node_modules"
-    )
+def _upwards(path: str) -> Iterator[str]:
+    """Yield the folders above a file, up to the top of its package."""
+    folder = posixpath.dirname(path)
+    top = top_of(folder)
+    while folder != top:
+        yield folder
+        folder = posixpath.dirname(folder)
+    yield top
 
 
 def _built_in(name: str, importer: str) -> BuiltIn | None:
