@@ -13,6 +13,7 @@ _TABLE = """
     acct 163 89              add_key 248 217          adjtimex 159 171         bpf 321 280              capset 126 91
     chroot 161 51            clone 56 220             clone3 435 435           epoll_create1 291 20     eventfd2 290 19
     execve 59 221            execveat 322 281         faccessat2 439 439       fanotify_init 300 262    fork 57 -
+    exit_group 231 94        kill 62 129              mmap 9 222               mprotect 10 226          openat 257 56
     fsopen 430 430           getcpu 309 168           getpgid 121 155          getpid 39 172            getsid 124 156
     init_module 175 105      inotify_init1 294 26     io_uring_setup 425 425   iopl 172 -               ioprio_set 251 30
     kcmp 312 272             kexec_load 246 104       keyctl 250 219           landlock_create_ruleset 444 444   membarrier 324 283

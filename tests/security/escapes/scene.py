@@ -5,6 +5,7 @@ Made by the runner, which is not jailed, before each attempt is let loose; an at
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -21,7 +22,7 @@ SECRET = b"the neighbour's private key"
 class Scene:
     """`folder` holds `secret` (0600) and `link`; `victim` is another process of the same user.
 
-    `prepared`: what the attempt made for itself before the lock.
+    `tcp6` is 0 where the machine has no IPv6. `prepared`: what the attempt made for itself before the lock.
     """
 
     folder: str
@@ -59,7 +60,9 @@ class Stage:
         self._buffer = ctypes.create_string_buffer(SECRET)
         self.victim = self._start_victim()
         self._tcp4 = self._listen(socket.AF_INET, ("127.0.0.1", 0))
-        self._tcp6 = self._listen(socket.AF_INET6, ("::1", 0))
+        self._tcp6: socket.socket | None = None
+        with contextlib.suppress(OSError):  # a container may have no IPv6
+            self._tcp6 = self._listen(socket.AF_INET6, ("::1", 0))
         self._udp = self._bound(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0))
         self._stream = self._listen(socket.AF_UNIX, os.path.join(self.home, "stream"))
         self._datagram = self._bound(socket.AF_UNIX, socket.SOCK_DGRAM, os.path.join(self.home, "datagram"))
@@ -82,7 +85,7 @@ class Stage:
             self.victim,
             ctypes.addressof(self._buffer),
             _port(self._tcp4),
-            _port(self._tcp6),
+            0 if self._tcp6 is None else _port(self._tcp6),
             _port(self._udp),
             str(self._stream.getsockname()),
             str(self._datagram.getsockname()),
