@@ -9,24 +9,27 @@ BIN := $(VENV)/bin
 CANDIDATES := python3.11 python3.12 python3 $(wildcard $(HOME)/.pyenv/versions/3.11.*/bin/python3.11) $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python3.12)
 PYTHON ?= $(shell for p in $(CANDIDATES); do "$$p" -c 'import sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 INSTALLED := $(VENV)/.installed
+# The hot path, compiled by mypyc (compile.py); L2PROXY_PURE=1 leaves it as Python.
+COMPILED := $(VENV)/.compiled
+HOT_PATH := $(shell sed -n 's/^    "\(\(middleware\|proxy\)\/.*\.py\)",$$/\1/p' pyproject.toml)
 NODE_PACKAGES := tests/node_modules/.installed
 PEER_PACKAGES := benchmarks/metamask/node_modules/.installed
 
 .PHONY: demo test pytest soak bench lint lock
 .DELETE_ON_ERROR:
 
-demo: $(INSTALLED)
+demo: $(INSTALLED) $(COMPILED)
 	$(BIN)/l2proxy demo
 
 test: lint pytest
 
-pytest: $(INSTALLED) $(NODE_PACKAGES)
+pytest: $(INSTALLED) $(COMPILED) $(NODE_PACKAGES)
 	$(BIN)/pytest -q -n 2 --dist worksteal --ignore=tests/soak $(PYTEST_ARGS)
 
-soak: $(INSTALLED) $(NODE_PACKAGES)
+soak: $(INSTALLED) $(COMPILED) $(NODE_PACKAGES)
 	$(BIN)/pytest -q tests/soak
 
-bench: $(INSTALLED) $(NODE_PACKAGES) $(PEER_PACKAGES)
+bench: $(INSTALLED) $(COMPILED) $(NODE_PACKAGES) $(PEER_PACKAGES)
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 lint: $(INSTALLED)
@@ -42,6 +45,10 @@ $(INSTALLED): requirements.lock pyproject.toml sdk/python/pyproject.toml
 	@"$(PYTHON)" -m venv --clear $(VENV) || { echo "$(PYTHON) cannot make a virtual environment; on Debian install python3-venv" >&2; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e sdk/python -e .
+	@touch $@
+
+$(COMPILED): $(INSTALLED) compile.py $(HOT_PATH)
+	$(BIN)/python compile.py
 	@touch $@
 
 $(NODE_PACKAGES): tests/package-lock.json

@@ -23,6 +23,7 @@ from middleware.cache_switch import CacheSwitch
 from middleware.epoch import Epoch
 from middleware.methods import MethodClass, MethodTable
 from middleware.passing import Then, Watch
+from middleware.reply_members import ReplyMembers
 from middleware.waist import Answer, Context, LargeReply, Next, NodeReply, OriginKind, Request
 
 HELD = 2.0  # seconds an answer about the newest state is given again at most
@@ -30,12 +31,7 @@ RENEWED = 1.0  # seconds after which one of its askers gets a new one, so that n
 _SHORT_NUMBER = 18  # digits that fit an integer of 64 bits whatever they are
 
 
-class _Reply(msgspec.Struct):
-    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-_reply = msgspec.json.Decoder(_Reply)
+_reply = msgspec.json.Decoder(ReplyMembers)
 
 
 def partition(context: Context) -> str:

@@ -96,8 +96,7 @@ class Connection(Protocol):
         """Call `callback` once when the connection ends (at once if it has ended)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, gc=False):
     """One JSON-RPC call. `params` is the raw JSON array or object (`b""`: absent); `id` the raw id (`None`: notification)."""
 
     method: str

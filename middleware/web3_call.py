@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from middleware import wire
 from middleware.bridge import Bridge
@@ -50,7 +52,7 @@ class Call:
         before = self.params()
         after = wire.plain(params, before, quantities=True)
         changed = wire.encode(after) != wire.encode(before)
-        request = replace(self.request, params=wire.encode(after)) if changed else self.request
+        request = msgspec.structs.replace(self.request, params=wire.encode(after)) if changed else self.request
         try:
             answer = self.outcome = _in_memory(await self.next(request, self.context))
         except RpcError as error:

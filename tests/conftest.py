@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,17 @@ NODE_MODULES = TESTS / "node_modules"
 
 # The phrase every Ethereum test tool knows; its accounts are funded on anvil.
 TEST_PHRASE = "test test test test test test test test test test test junk"
+
+
+def pytest_sessionstart() -> None:
+    """Test no code but the one that can be read: a compiled module older than its source would be tested in its place."""
+    for folder in (TESTS.parent / "proxy", TESTS.parent / "middleware"):
+        for made in folder.rglob(f"*.{sys.implementation.cache_tag}-*.so"):
+            source = made.with_name(made.name.partition(".")[0] + ".py")
+            if source.exists() and source.stat().st_mtime > made.stat().st_mtime:
+                pytest.exit(
+                    f"{made.name} is older than its source; run `make pytest`, or L2PROXY_PURE=1 python compile.py"
+                )
 
 
 def need(condition: bool, what: str) -> None:

@@ -28,6 +28,7 @@ from middleware.waist import OWNER
 from middleware.web3_adapter import configured_links
 from proxy.app import logs
 from proxy.app.allocator import keep_freed_memory
+from proxy.app.compiled import outdated
 from proxy.app.exposition import Exposition
 from proxy.app.ground import open_ground
 from proxy.app.health import Health, Stores, Watched, check_doors
@@ -103,6 +104,8 @@ def _stop(stop: asyncio.Event, number: int) -> None:
 
 def _greet(services: Services, ready: dict[str, Any], notice: Notice) -> None:
     l1 = services.l1
+    if old := outdated():
+        notice(f"l2proxy: {', '.join(old)}: compiled from an older source, which is what runs; `make` compiles anew")
     notice(f"l2proxy: chain {l1.chain_id} ({l1.client_version or 'not reached yet'})")
     notice(f"l2proxy: dapps at {ready['dapp']} and {ready['ws']}, programs at {ready['ipc']}")
     if services.keyring.locked and services.keyring.addresses():

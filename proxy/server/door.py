@@ -216,7 +216,7 @@ class Door:
         try:
             with one_message():
                 async with asyncio.TaskGroup() as group:
-                    tasks += [group.create_task(item(call)) for call in batch]
+                    tasks += [group.create_task(item(call)) for call in batch.calls]
         except BaseException:  # the asker has gone: what is there already is for nobody
             for task in tasks:
                 if task.done() and not task.cancelled() and task.exception() is None:

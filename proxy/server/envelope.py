@@ -10,36 +10,18 @@ from __future__ import annotations
 import re
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 
 from middleware.errors import InvalidRequest, LimitExceeded, ParseError, RpcError
 from middleware.nesting import deeper_than
 from middleware.waist import Answer, NodeReply, Request, Result
 from proxy.server.bodies import Body
+from proxy.server.members import Members, UsualMembers
 
 VERSION = b'"2.0"'
 MOST_DEPTH = 128  # of brackets; what serde, and with it most nodes, reads
 MOST_MEMBERS = 1000  # of one call: four have a meaning, and each is looked at
 NULL = b"null"
-
-
-class _Envelope(msgspec.Struct):
-    jsonrpc: Raw | UnsetType = UNSET
-    id: Raw | UnsetType = UNSET
-    method: Raw | UnsetType = UNSET
-    params: Raw | UnsetType = UNSET
-
-
-class _Usual(msgspec.Struct, gc=False):
-    """A call as libraries write it. If its members, as decoded, fill the body, there is no room for anything else in it.
-
-    Neither for another member, nor for one twice, nor for spaces or an escape, which is longer than what it stands for.
-    """
-
-    jsonrpc: str
-    id: Raw
-    method: str
-    params: Raw
 
 
 class Invalid:
@@ -52,14 +34,17 @@ class Invalid:
         self.id = raw_id
 
 
-class Batch(tuple["Request | Invalid", ...]):
+class Batch:
     """The calls of a JSON array, in its order."""
 
-    __slots__ = ()
+    __slots__ = ("calls",)
+
+    def __init__(self, calls: list[Request | Invalid]) -> None:
+        self.calls = calls
 
 
-_usual = msgspec.json.Decoder(_Usual)
-_envelope = msgspec.json.Decoder(_Envelope)
+_usual = msgspec.json.Decoder(UsualMembers)
+_envelope = msgspec.json.Decoder(Members)
 _members = msgspec.json.Decoder(dict[str, Raw])
 _items = msgspec.json.Decoder(list[Raw])
 _text = msgspec.json.Decoder(str)
@@ -92,7 +77,7 @@ def _batch(items: list[Raw], most_items: int) -> Batch | Invalid:
     if len(items) > most_items:
         message = f"a batch of {len(items)} calls; at most {most_items} are answered ([limits] batch)"
         return Invalid(LimitExceeded("batch", message))
-    return Batch(_call(bytes(item)) for item in items)
+    return Batch([_call(bytes(item)) for item in items])
 
 
 def _call(body: bytes) -> Request | Invalid:
@@ -127,7 +112,7 @@ def _unusual(body: bytes) -> Request | Invalid:
     return Request(method, b"" if read.params is UNSET else bytes(read.params), raw_id)
 
 
-def _method(read: _Envelope) -> tuple[str | None, str]:
+def _method(read: Members) -> tuple[str | None, str]:
     """Return what is wrong with the envelope, or None and the method's name."""
     if read.jsonrpc is UNSET or (bytes(read.jsonrpc) != VERSION and not _is_version(read.jsonrpc)):
         return 'jsonrpc must be "2.0"', ""
@@ -143,7 +128,7 @@ def _is_version(raw: Raw) -> bool:
     return bytes(raw)[:1] == b'"' and _text.decode(raw) == "2.0"
 
 
-def _is_compact(body: bytes, read: _Envelope) -> bool:
+def _is_compact(body: bytes, read: Members) -> bool:
     """Tell whether `body` is exactly the members read, without spaces: then there is no room for another one."""
     length = 1  # braces and commas: one more than there are members
     for name_length, raw in ((7, read.jsonrpc), (2, read.id), (6, read.method), (6, read.params)):

@@ -35,8 +35,8 @@ NO_HEAD = b"\n"  # what no request begins with
 HALF, FOREIGN = -1, -2  # a request that is not all there; one for the slow lane
 
 
-class FastLane(asyncio.Protocol):
-    """One connection until it ends or the slow lane takes it over."""
+class FastLane:
+    """One connection until it ends or the slow lane takes it over; an `asyncio.Protocol` by its methods."""
 
     __slots__ = (
         "_answer",
@@ -84,8 +84,8 @@ class FastLane(asyncio.Protocol):
         self._head = NO_HEAD  # the last one, and how long its body was
         self._length = 0
         self._identity: Identity | None = None
-        self._context = cast(Context, None)  # set with the identity
-        self._heads = cast(Heads, None)
+        self._context = cast(Context, None)  # set with the identity, as are the heads
+        self._heads: Heads = lanes.heads_for(None)
         # What came and was not read: `_needed` bytes make it worth another look.
         self._unread: list[bytes] = []
         self._skip = 0  # bytes of the first piece that were read

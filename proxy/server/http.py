@@ -104,7 +104,7 @@ class DappListener:
         patience = Patience(IDLE_SECONDS, BODY_SECONDS, SEND_SECONDS, HALF_CLOSED_SECONDS)
         lanes = Lanes(self._door, self._tokens, self._connections, heads, slow.taking_over, patience)
         self._lanes = lanes
-        return lambda: FastLane(lanes)
+        return lambda: cast(asyncio.Protocol, FastLane(lanes))
 
     async def close(self, grace: float = 10.0) -> None:
         """Take nothing new, finish what is in flight for at most `grace` seconds, end every connection."""

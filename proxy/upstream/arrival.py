@@ -139,7 +139,8 @@ class Arrival:
         rest = memoryview(written)
         try:
             while rest:
-                rest = rest[self._file.write(rest) :]
+                taken = self._file.write(rest)
+                rest = rest[taken:]
         except OSError as error:
             self._lose(Lost(self._head, f"it could not be kept on disk ({error.strerror})"))
         else:

@@ -13,14 +13,14 @@ import ssl
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import quote, unquote_to_bytes
 
 from yarl import URL
 
 from proxy.upstream.failures import Unreachable
 
-_Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
+_Protocol = TypeVar("_Protocol")  # an asyncio.Protocol by its methods: compiled classes inherit from nothing else
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -55,12 +55,14 @@ async def connect(to: Endpoint, make: Callable[[], _Protocol], seconds: float) -
     try:
         async with asyncio.timeout(seconds):
             name = to.host if to.tls is not None else None
-            _, protocol = await loop.create_connection(make, to.host, to.port, ssl=to.tls, server_hostname=name)
+            _, protocol = await loop.create_connection(
+                cast(Any, make), to.host, to.port, ssl=to.tls, server_hostname=name
+            )
     except TimeoutError as error:
         raise Unreachable(f"it did not take the connection within {seconds:g} s") from error
     except (OSError, ValueError) as error:
         raise Unreachable(_refusal(error)) from error
-    return protocol
+    return cast(_Protocol, protocol)
 
 
 def _in_ascii(host: str) -> str:

@@ -13,6 +13,7 @@ import msgspec
 
 from middleware.nesting import deeper_than
 from middleware.waist import Request
+from proxy.upstream.incoming import Incoming
 from proxy.upstream.traits import traits
 
 _INTEGER = re.compile(rb"-?[1-9][0-9]{0,18}|0")
@@ -37,15 +38,6 @@ _SAFE_DEPTH = 64
 _MOST_DEPTH = 10_000
 # How deep one slice of a deep frame is: well below what any Python's decoder recurses.
 _FOLD = 256
-
-
-class Incoming(msgspec.Struct, gc=False):
-    """The members of a frame from a node that decide where it belongs; decoding one checks the whole frame."""
-
-    jsonrpc: str | msgspec.UnsetType = msgspec.UNSET
-    id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    method: str | msgspec.UnsetType = msgspec.UNSET
-    params: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 _decoder = msgspec.json.Decoder(Incoming)

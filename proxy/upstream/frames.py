@@ -16,7 +16,8 @@ import msgspec
 from middleware.waist import LargeReply
 from proxy.upstream.arrival import LARGE, Arrival, Begins, Keeping, Lost, Oversize, as_it_is
 from proxy.upstream.balance import Balance
-from proxy.upstream.envelope import Incoming, read
+from proxy.upstream.envelope import read
+from proxy.upstream.incoming import Incoming
 
 _BLANK = b" \t\r\n"
 

@@ -43,8 +43,8 @@ class Course(Exchange):
             self.connection.close()
 
 
-class Connection(asyncio.Protocol):
-    """One connection. `free` hears that it can take the next request, `gone` once that it has ended."""
+class Connection:
+    """One connection, an `asyncio.Protocol` by its methods. `free` hears that it can take the next request, `gone` once that it has ended."""
 
     def __init__(
         self, head: bytes, keeping: Keeping, free: Callable[[Connection], None], gone: Callable[[Connection], None]
@@ -82,6 +82,12 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+
+    def pause_writing(self) -> None:
+        """Learn that the node does not read: the one request there is waits for it anyway."""
+
+    def resume_writing(self) -> None:
+        """Learn that the node reads again."""
 
     def data_received(self, data: bytes) -> None:
         if self._course is None:

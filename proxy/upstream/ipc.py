@@ -6,6 +6,7 @@ Opened by `Multiplexed`; bytes in and out, nothing else is decided here. Values 
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 from proxy.upstream.arrival import Keeping
 from proxy.upstream.failures import Unreachable
@@ -21,7 +22,7 @@ def opener(path: str, keeping: Keeping, connect_seconds: float = 10) -> Open:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(connect_seconds):
-                _, socket = await loop.create_unix_connection(lambda: _UnixSocket(receiver, keeping), path)
+                _, socket = await loop.create_unix_connection(cast(Any, lambda: _UnixSocket(receiver, keeping)), path)
         except FileNotFoundError as error:
             raise Unreachable("there is no socket there; is the node running?") from error
         except TimeoutError as error:
@@ -30,7 +31,7 @@ def opener(path: str, keeping: Keeping, connect_seconds: float = 10) -> Open:
             raise Unreachable(
                 f"the socket refused the connection ({error.strerror or type(error).__name__})"
             ) from error
-        return socket
+        return cast(Socket, socket)
 
     return open_socket
 

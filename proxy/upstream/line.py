@@ -20,6 +20,7 @@ from proxy.upstream.exchange import Exchange
 from proxy.upstream.failures import Broken, Late, Unreachable
 from proxy.upstream.frames import Frame, Value
 from proxy.upstream.node_socket import Socket, too_large
+from proxy.upstream.pushes import Push, Subscribed
 from proxy.upstream.repeatable import may_repeat
 
 log = logging.getLogger("l2proxy.upstream")
@@ -33,15 +34,6 @@ _OWED = 1024
 _SILENT_SECONDS = 1.0
 
 Deliver = Callable[[bytes], None]
-
-
-class _Push(msgspec.Struct):
-    subscription: str
-    result: msgspec.Raw
-
-
-class _Subscribed(msgspec.Struct):
-    result: str
 
 
 class Pending(Exchange):
@@ -277,7 +269,7 @@ class Line:
         if frame.incoming.params is msgspec.UNSET:
             return
         try:
-            push = msgspec.json.decode(frame.incoming.params, type=_Push)
+            push = msgspec.json.decode(frame.incoming.params, type=Push)
         except (msgspec.DecodeError, RecursionError):
             log.warning("the L1 node sent a notification that is no subscription's")
             return
@@ -294,6 +286,6 @@ class Line:
 
 def _subscription_in(body: bytes) -> str | None:
     try:
-        return msgspec.json.decode(body, type=_Subscribed).result
+        return msgspec.json.decode(body, type=Subscribed).result
     except (msgspec.DecodeError, RecursionError):
         return None  # an error, or nothing to be bound to: whoever asked reads it himself

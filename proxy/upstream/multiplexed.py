@@ -10,8 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -80,8 +79,8 @@ class Multiplexed:
         raw_id = b"null" if request.id is None else request.id
         long = traits(request.method).long
         if alone or long or envelope.travels_alone(request):
-            async with self._long if long else self._alone, self._solitary() as solitary:
-                return await solitary.ask(envelope.write(request, raw_id))
+            async with self._long if long else self._alone:
+                return await self._apart(envelope.write(request, raw_id))
         line = await self.line()
         return await line.exchange(request, raw_id)
 
@@ -172,14 +171,15 @@ class Multiplexed:
             self._lines.remove(line)
             self._lost += 1
 
-    @asynccontextmanager
-    async def _solitary(self) -> AsyncIterator[Solitary]:
+    async def _apart(self, frame: bytes) -> bytes | LargeReply:
+        """Return the answer to `frame`, sent over a socket that nobody else uses meanwhile."""
         solitary = await self._fresh_or_idle()
-        yield solitary
+        answer = await solitary.ask(frame)
         if not solitary.over and len(self._idle) < _IDLE:
             self._idle.append(solitary)
         elif solitary.socket is not None:
             solitary.socket.close()
+        return answer
 
     async def _fresh_or_idle(self) -> Solitary:
         while self._idle:

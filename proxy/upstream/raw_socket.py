@@ -14,8 +14,8 @@ from proxy.upstream.node_socket import Receiver
 from proxy.upstream.outbox import Outbox
 
 
-class RawSocket(asyncio.Protocol):
-    """A connection to a node (a `Socket`), opened by `ipc` or `ws`."""
+class RawSocket:
+    """A connection to a node (a `Socket`), opened by `ipc` or `ws`; an `asyncio.Protocol` by its methods."""
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
@@ -27,6 +27,14 @@ class RawSocket(asyncio.Protocol):
         """Take the transport; what is sent goes over it from now on."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         self._outbox.open(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Read what has come."""
+        raise NotImplementedError
+
+    def eof_received(self) -> bool:
+        """Learn that the node says no more: the connection ends."""
+        return False
 
     def pause_writing(self) -> None:
         """Learn that the node does not read."""

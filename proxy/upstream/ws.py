@@ -25,7 +25,7 @@ from proxy.upstream.raw_socket import RawSocket
 from proxy.upstream.ws_frames import CLOSE, PING, PONG, Control, Masking, MessageReader, NotWebSocket
 
 _SECRET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
-_SILENCE_SECONDS = 20
+_SILENCE_SECONDS: float = 20
 _LONGEST_HEAD = 16 * 1024
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
 _ACCEPT = re.compile(rb"\r\nsec-websocket-accept:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from middleware.chain import Chain, ChangedCall
@@ -60,7 +61,7 @@ async def test_nothing_is_remembered_of_hostile_names() -> None:
 async def test_a_configured_link_may_change_params() -> None:
     class Changes(Step):
         async def __call__(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
-            return await next(replace(request, params=b"[2]"), context)
+            return await next(msgspec.structs.replace(request, params=b"[2]"), context)
 
     chain = Chain([], echo, [Changes("changes", [])])
     assert answered(await chain(Request("eth_call", b"[1]"), CONTEXT)) == ["eth_call", "[2]", "anonymous"]
@@ -78,9 +79,9 @@ async def test_a_configured_link_that_changes_more_fails(change: str) -> None:
         async def __call__(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
             match change:
                 case "method":
-                    request = replace(request, method="eth_sendTransaction")
+                    request = msgspec.structs.replace(request, method="eth_sendTransaction")
                 case "id":
-                    request = replace(request, id=b"7")
+                    request = msgspec.structs.replace(request, id=b"7")
                 case "origin":
                     context = replace(context, origin=SOCKET)
                 case _:

@@ -65,7 +65,7 @@ def test_a_member_twice_is_refused(body: str) -> None:
     assert refused(body) == (-32600, b"null")
     batch = parse(f"[{body}]".encode(), 100)
     assert isinstance(batch, Batch)
-    assert isinstance(batch[0], Invalid)
+    assert isinstance(batch.calls[0], Invalid)
 
 
 def test_members_that_only_look_like_ours_are_dropped() -> None:
@@ -141,7 +141,7 @@ def test_a_batch_keeps_its_order_and_its_limit() -> None:
     one = b'{"jsonrpc":"2.0","id":1,"method":"a"}'
     batch = parse(b" [" + one + b", 1, " + one + b", [] ]", 4)
     assert isinstance(batch, Batch)
-    assert [type(item) for item in batch] == [Request, Invalid, Request, Invalid]
+    assert [type(item) for item in batch.calls] == [Request, Invalid, Request, Invalid]
     over = parse(b"[" + b",".join([one] * 5) + b"]", 4)
     assert isinstance(over, Invalid)
     assert over.error.code == -32005

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
 from proxy.upstream.breaker import Breaker
-from proxy.upstream.exchange import Deadlines, Exchange
+from proxy.upstream.exchange import Deadlines
+from proxy.upstream.failures import Late
+from proxy.upstream.line import Line, Pending
 
 
 class Clock:
@@ -72,30 +75,35 @@ def test_a_probe_closes_it_but_the_next_failure_opens_it_at_once() -> None:
     assert not breaker.is_open, "a caller's answer makes the failures forgotten"
 
 
-class Waiting(Exchange):
-    def __init__(self) -> None:
-        super().__init__()
+class Waiting:
+    """Somebody who asked, and the request he waits for."""
+
+    def __init__(self, line: Line) -> None:
+        self.exchange = Pending(line, b"1", "eth_chainId", b"1", None)
+        self.exchange.asker = self
         self.expired = asyncio.Event()
 
-    def expire(self) -> None:
-        self.expired.set()
+    def settled(self, body: object) -> None:
+        raise AssertionError(body)
 
-    def leave(self) -> None:
-        raise AssertionError
+    def failed(self, error: Exception) -> None:
+        assert isinstance(error, Late)
+        self.expired.set()
 
 
 async def test_the_deadline_ends_those_who_wait_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     deadlines = Deadlines(0.05)
-    answered, first, second = Waiting(), Waiting(), Waiting()
+    line = Line(itertools.count(1), lambda line: None)
+    answered, first, second = Waiting(line), Waiting(line), Waiting(line)
     for one in (answered, first, second):
-        deadlines.add(one)
-    deadlines.remove(answered)
+        deadlines.add(one.exchange)
+    deadlines.remove(answered.exchange)
     monkeypatch.setattr("time.time", lambda: 4e9)  # the date jumps; nobody may notice
     async with asyncio.timeout(5):
         await first.expired.wait()
         await second.expired.wait()
     assert not answered.expired.is_set()
-    later = Waiting()
-    deadlines.add(later)
+    later = Waiting(line)
+    deadlines.add(later.exchange)
     deadlines.close()
     assert not later.expired.is_set()
