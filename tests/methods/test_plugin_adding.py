@@ -72,6 +72,21 @@ async def test_two_questions_and_what_must_be_named_is_not_granted(shop: tuple[H
     assert home.plugins.get("demo").digest == plugin.digest  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("text", [rb"Safe\u202e\u2066 ngrove", rb"Safe\u0085", rb"Safe \u200fx", rb"Safe\u001b[2J"])
+async def test_a_name_of_a_stranger_is_short_and_turns_nothing_around(shop: tuple[Home, Index], text: bytes) -> None:
+    home, index = shop
+    code = (("demo/main.py", b"from l2proxy_sdk import Plugin\nclass Main(Plugin): ...\n"), ("demo/__init__.py", b""))
+    bad = wheel("demo", ("demo/plugin.toml", MANIFEST.replace(b"Demo", text)), *code)
+    index.files[NAME] = bad
+    with pytest.raises(Refused, match="was not added"):
+        await ask(home, bad)
+    assert len(home.approvals.asked) == 1, "it is shown to nobody"
+    long = wheel("demo", ("demo/plugin.toml", MANIFEST + b'description = "' + b"x" * 400 + b'"\n'), *code)
+    index.files[NAME] = long
+    await ask(home, long)
+    assert home.approvals.asked[2].quoted == {"name": "Demo", "description": "x" * 64}
+
+
 async def test_nothing_is_fetched_before_a_yes_and_every_failure_is_one(shop: tuple[Home, Index]) -> None:
     home, index = shop
     home.approvals.answer = Refused("no")
