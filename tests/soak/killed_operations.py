@@ -13,6 +13,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from proxy.upstream.l1 import L1
 from tests.host.neighbours import new_keyring
@@ -20,7 +21,7 @@ from tests.host.operations_bench import PLUGIN, Bench, Owner, plugin
 from tests.wallet.conftest import OWNER
 
 CHANNEL = "0x" + "11" * 32
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "deposit": {"function": "open(address)", "args": [OWNER], "value": "0x1"},
     "send": {"function": "answer", "args": [f"0x{0:064x}"]},
     "plan": {"steps": [{"function": "open(address)", "args": [OWNER], "value": "0x1"}] * 2},
