@@ -76,8 +76,7 @@ class Invocation:
     call: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckedRequest(Request):
+class CheckedRequest(Request, frozen=True, kw_only=True):
     """What this link hands on: `invocation` is what stands in `params`, for the links behind, so that none reads it again."""
 
     invocation: Invocation
