@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from middleware.errors import InvalidParams, PluginFailed, PluginTimeout, PluginUnavailable, RpcError, Unauthorized
@@ -41,8 +41,9 @@ class Asking:
         plugin_id, action = spec.plugin, spec.name
         hosted.invokes += 1
         try:
-            async with hosted.calls.enter(origin, lambda: self._still_may(origin, plugin_id, action)) as call:
-                channel = await self._channel(hosted)
+            call = await hosted.calls.begin(origin, lambda: self._still_may(origin, plugin_id, action))
+            try:
+                channel = hosted.life.live or await self._channel(hosted)
                 asked = {
                     "call": call.id,
                     "action": action,
@@ -55,6 +56,8 @@ class Asking:
                 invocation = Invocation(plugin_id, action, params, key)
                 concluded = functools.partial(_concluded, plugin_id, spec)
                 return await self.late.ask(channel, asked, call.time, origin, invocation, concluded)
+            finally:
+                hosted.calls.end(call)
         except RpcError:
             hosted.errors += 1
             raise
@@ -106,10 +109,10 @@ class Asking:
             raise Unauthorized(f"{origin} may no longer invoke this action")
 
 
-def _concluded(plugin_id: str, spec: ActionSpec, answer: asyncio.Future[Any]) -> dict[str, Any] | None:
+async def _concluded(plugin_id: str, spec: ActionSpec, answer: Awaitable[Any]) -> dict[str, Any] | None:
     """Return the declared results of an invoke that was asked; raise what its caller hears."""
     try:
-        return _result(plugin_id, spec, answer.result())
+        return _result(plugin_id, spec, await answer)
     except AnsweredError as error:
         raise failed(plugin_id, error) from None
     except ChannelEnded as error:

@@ -11,11 +11,14 @@ import asyncio
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from middleware.errors import LimitExceeded, PluginTimeout
 from middleware.waist import Origin
+
+Answer = TypeVar("Answer")
 
 
 class WallTime:
@@ -28,12 +31,11 @@ class WallTime:
         self._paused = 0
         self._timeout: asyncio.Timeout | None = None
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Run the body within the time."""
+    async def within(self, work: Awaitable[Answer]) -> Answer:
+        """Return what `work` returns within the time."""
         try:
             async with asyncio.timeout(self._seconds) as self._timeout:
-                yield
+                return await work
         except TimeoutError:
             if self._timeout is None or not self._timeout.expired():
                 raise
@@ -92,20 +94,23 @@ class Calls:
         """Return the running call a host call names; None for what is no running call of this plugin."""
         return self._running.get(call_id) if isinstance(call_id, str) else None
 
-    @contextlib.asynccontextmanager
-    async def enter(self, origin: Origin, check: Callable[[], None]) -> AsyncIterator[Call]:
-        """Wait for a place and hold it for the body. `check` raises what refuses an origin that may no longer.
+    async def begin(self, origin: Origin, check: Callable[[], None]) -> Call:
+        """Wait for a place; it is held until `end`. `check` raises what refuses an origin that may no longer.
 
         Raises LimitExceeded when too many wait already.
         """
-        await self._take_place(check)
+        if self._places > 0 and not self._waiting:
+            self._places -= 1
+        else:
+            await self._wait_for_place(check)
         call = Call(f"c{next(self._numbers)}", origin, WallTime(self._plugin_id, self._seconds))
         self._running[call.id] = call
-        try:
-            yield call
-        finally:
-            del self._running[call.id]
-            self._give_place()
+        return call
+
+    def end(self, call: Call) -> None:
+        """Give the place of a call to the next."""
+        del self._running[call.id]
+        self._give_place()
 
     def recheck(self) -> None:
         """Refuse at once what waits and may no longer."""
@@ -117,10 +122,7 @@ class Calls:
                 if not waiting.turn.done():
                     waiting.turn.set_exception(refusal)
 
-    async def _take_place(self, check: Callable[[], None]) -> None:
-        if self._places > 0 and not self._waiting:
-            self._places -= 1
-            return
+    async def _wait_for_place(self, check: Callable[[], None]) -> None:
         if len(self._waiting) >= self._max_waiting:
             raise LimitExceeded(
                 "invokes_waiting", f"{self._max_waiting} calls of {self._plugin_id} are waiting already"

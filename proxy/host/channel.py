@@ -23,6 +23,7 @@ log = logging.getLogger("l2proxy.host")
 
 MAX_OPEN = 256  # requests of the plugin that run at once
 MAX_LATE = 4096  # answers we no longer wait for and still accept once
+AT_ONCE = 64 * 1024  # bytes read at once, and bytes that may wait to be written before reading stops
 STALL = 30.0  # seconds a plugin may leave its standard input full
 _NONE: Any = object()
 
@@ -58,6 +59,7 @@ class Channel:
         self._pace = Pace()
         self._next_id = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._written: list[bytes] = []
         self._late: OrderedDict[int, None] = OrderedDict()
         self._open: dict[int | str, asyncio.Task[None]] = {}
         self.ended: str | None = None
@@ -75,7 +77,7 @@ class Channel:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:
-            self._writer.write(line)
+            self._write(line)
             return await answer
         finally:
             if self._waiting.pop(number, None) is not None and self.ended is None:
@@ -115,18 +117,26 @@ class Channel:
         self._writer.close()
 
     async def _read(self) -> str:
-        while True:
-            try:
-                line = await self._reader.readuntil(b"\n")
-            except asyncio.IncompleteReadError as error:
-                return "ended in the middle of a line" if error.partial else "ended"
-            except asyncio.LimitOverrunError:
-                raise _Broken(f"a line over {frames.MAX_LINE} bytes") from None
-            began = time.perf_counter()
-            self._take(frames.parse(line))
-            self._pace.spend(time.perf_counter() - began)
-            await self._drain()
+        begun = bytearray()  # a line that is not all there
+        while chunk := await self._reader.read(AT_ONCE):
+            *lines, rest = chunk.split(b"\n")
+            for end in lines:
+                line = bytes(begun + end) if begun else end
+                begun.clear()
+                if len(line) >= frames.MAX_LINE:
+                    raise _Broken(f"a line over {frames.MAX_LINE} bytes")
+                began = time.perf_counter()
+                self._take(frames.parse(line))
+                self._pace.spend(time.perf_counter() - began)
+                if self._writer.transport.get_write_buffer_size() > AT_ONCE:
+                    await self._drain()
+                if self._pace.is_due:
+                    await self._pace.give_way()
+            begun += rest
+            if len(begun) >= frames.MAX_LINE:
+                raise _Broken(f"a line over {frames.MAX_LINE} bytes")
             await self._pace.give_way()
+        return "ended in the middle of a line" if begun else "ended"
 
     async def _drain(self) -> None:
         try:
@@ -199,7 +209,18 @@ class Channel:
         except frames.BadFrame:
             refusal = LimitExceeded("plugin_line", f"the answer is longer than a line of {frames.MAX_LINE} bytes")
             line = frames.encode({"jsonrpc": "2.0", "id": number, "error": refusal.to_json()})
-        self._writer.write(line)
+        self._write(line)
+
+    def _write(self, line: bytes) -> None:
+        """Write `line` with all others of this turn of the loop: one call of the system for all of them."""
+        if not self._written:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._written.append(line)
+
+    def _flush(self) -> None:
+        lines, self._written = self._written, []
+        if self.ended is None:
+            self._writer.write(b"".join(lines))
 
 
 class _Broken(Exception):

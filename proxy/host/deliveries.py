@@ -97,8 +97,7 @@ class Deliveries:
         time = WallTime(self._plugin_id, self._seconds)
         self._times.add(time)
         try:
-            async with time.running():
-                await channel.request(method, params)
+            await time.within(channel.request(method, params))
         except AnsweredError as error:
             return _Failure(error.message[:200])
         except ChannelEnded as error:

@@ -30,9 +30,7 @@ def parse(line: bytes) -> dict[str, Any]:
     if deeper_than(MAX_NESTING, line):
         raise BadFrame("a line nested too deeply")
     try:
-        message = json.loads(
-            line.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
-        )
+        message = _decoder.decode(line.decode("utf-8"))
         if b"\\u" in line:
             json.dumps(message, ensure_ascii=False).encode("utf-8")  # a lone surrogate cannot be encoded
     except BadFrame:
@@ -80,3 +78,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise BadFrame("a number beyond all bounds")
     return number
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)

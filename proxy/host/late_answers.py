@@ -8,7 +8,7 @@ caller, and what it waits for is bounded and ends with the process.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from middleware.errors import PluginTimeout, RpcError
@@ -22,8 +22,8 @@ MAX_AWAITED = 256  # late answers of all plugins that are waited for at once
 
 Record = Callable[[Origin, Invocation, Result | RpcError], None]
 Declared = dict[str, Any] | None
-Conclude = Callable[[asyncio.Future[Any]], Declared]
-"""What came of an asked invoke: returns the declared result, raises the RpcError for its caller."""
+Conclude = Callable[[Awaitable[Any]], Coroutine[Any, Any, Declared]]
+"""Await the answer of an asked invoke: return the declared result, raise the RpcError for its caller."""
 
 
 class LateAnswers:
@@ -44,17 +44,18 @@ class LateAnswers:
         conclude: Conclude,
     ) -> Declared:
         """Return what `conclude` makes of the answer. Raises what it raises, and PluginTimeout after the call's time."""
+        if invocation.key is None:
+            return await conclude(time.within(channel.request("invoke", asked)))
         answer = asyncio.ensure_future(channel.request("invoke", asked))
         try:
-            async with time.running():
-                await asyncio.wait([answer])
+            await time.within(asyncio.wait([answer]))
         except (PluginTimeout, asyncio.CancelledError):
-            if invocation.key is None or self._awaited >= MAX_AWAITED:
+            if self._awaited >= MAX_AWAITED:
                 answer.cancel()
             else:
                 self._background.start(self._await(answer, origin, invocation, conclude), "a late answer")
             raise
-        return conclude(answer)
+        return await conclude(answer)
 
     async def _await(
         self, answer: asyncio.Future[Any], origin: Origin, invocation: Invocation, conclude: Conclude
@@ -64,14 +65,14 @@ class LateAnswers:
             await asyncio.wait([answer])
             if isinstance(answer.exception(), ChannelEnded):
                 return  # it stays unknown
-            self.record(origin, invocation, _outcome(answer, conclude))
+            self.record(origin, invocation, await _outcome(answer, conclude))
         finally:
             self._awaited -= 1
             answer.cancel()
 
 
-def _outcome(answer: asyncio.Future[Any], conclude: Conclude) -> Result | RpcError:
+async def _outcome(answer: asyncio.Future[Any], conclude: Conclude) -> Result | RpcError:
     try:
-        return result(conclude(answer))
+        return result(await conclude(answer))
     except RpcError as error:
         return error

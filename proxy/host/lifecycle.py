@@ -112,6 +112,12 @@ class Life:
         """The process, while there is one."""
         return self._process
 
+    @property
+    def live(self) -> Channel | None:
+        """What `channel` would return at once; None where it has to wait, or would refuse."""
+        channel = self._channel
+        return None if channel is None or channel.ended is not None or self.watches_only else channel
+
     async def channel(self, *, watch: bool = False) -> Channel:
         """Return the channel of the running plugin, once it runs; starts it. Raises PluginUnavailable when it will not.
 

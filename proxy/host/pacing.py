@@ -18,22 +18,29 @@ Answer = TypeVar("Answer")
 
 
 class Pace:
-    """The time spent on one plugin since others had their turn."""
+    """The time spent on one plugin since others had theirs."""
 
     def __init__(self) -> None:
         self._spent = 0.0
+        self._since = time.perf_counter()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is the others' turn."""
+        return self._spent > BURST
 
     def spend(self, seconds: float) -> None:
         """Count time during which nobody else could run."""
         self._spent += seconds
 
     async def give_way(self) -> None:
-        """Let others run; as long as this plugin did, once that was too long."""
+        """Let others run; once this plugin took too long, until they had as long as it did since it gave way last."""
         if self._spent <= BURST:
             await asyncio.sleep(0)
             return
         spent, self._spent = self._spent, 0.0
-        await asyncio.sleep(spent)
+        await asyncio.sleep(max(0.0, 2 * spent - (time.perf_counter() - self._since)))
+        self._since = time.perf_counter()
 
 
 @types.coroutine
