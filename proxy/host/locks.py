@@ -63,7 +63,7 @@ def read_requirements(data: bytes) -> list[Pinned]:
 
 
 def read_shrinkwrap(data: bytes) -> list[Pinned]:
-    """Return what an npm-shrinkwrap.json (lockfile version 2 or 3) pins, without what is for development. Raises ManifestError."""
+    """Return what an npm-shrinkwrap.json (lockfile version 2 or 3) pins, without what no bundle takes. Raises ManifestError."""
     try:
         whole = None if deeper_than(32, data) else json.loads(data)
     except ValueError:
@@ -86,7 +86,11 @@ def normal_name(name: str) -> str:
 
 
 def _unused(row: Any) -> bool:
-    return isinstance(row, dict) and (row.get("dev") is True or row.get("devOptional") is True)
+    """Tell what is for development, or for some machines only: a plugin is the same on all of them."""
+    if not isinstance(row, dict):
+        return False
+    for_some = row.get("optional") is True and any(name in row for name in ("os", "cpu", "libc"))
+    return row.get("dev") is True or row.get("devOptional") is True or for_some
 
 
 def _npm_row(place: str, row: Any) -> Pinned:

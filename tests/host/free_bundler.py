@@ -15,6 +15,17 @@ os.execve(config["program"], config["arguments"], {})
 """
 
 
+SECCOMP_ALONE = """
+import runpy, sys
+sys.path.insert(0, {code!r})
+from proxy.host.sandbox import landlock, namespaces
+def taken_away(*_):
+    raise OSError(1, "taken away by the test")
+landlock.lock = namespaces.lock = taken_away
+runpy.run_path({launch!r}, run_name="__main__")
+"""
+
+
 def program(cache: Path) -> Path:
     """Return the kept program."""
     (found,) = cache.glob(f"esbuild-{VERSION}-*")

@@ -22,7 +22,7 @@ from proxy.host.locks import Pinned
 from proxy.host.manifest import ManifestError, parse_manifest
 from proxy.host.package import File, digest_of_package
 from proxy.host.packing import pack
-from tests.host.free_bundler import OPEN_LAUNCH, bundled_freely, program
+from tests.host.free_bundler import OPEN_LAUNCH, SECCOMP_ALONE, bundled_freely, program
 
 MANIFEST = b"""id = "demo"
 name = "Demo"
@@ -260,14 +260,15 @@ async def test_the_same_bytes_twice_and_a_record_that_is_part_of_the_digest(
     assert parse_manifest(inside["plugin.toml"]).dependencies is None
 
 
-@pytest.mark.parametrize("free", [False, True])
+@pytest.mark.parametrize("jail", ["whole", "seccomp alone", "none"])
 async def test_a_bundler_that_would_read_the_disk_by_itself_can_not(
-    bundler_cache: Path, outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: bool
+    bundler_cache: Path, outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jail: str
 ) -> None:
     """Our answers are one wall, the jail is the other: here the answers name the owner's file and leave the reading to esbuild."""
-    if free:
-        (tmp_path / "open.py").write_text(OPEN_LAUNCH)
-        monkeypatch.setattr(session, "LAUNCH", tmp_path / "open.py")
+    if jail != "whole":
+        alone = SECCOMP_ALONE.format(code=str(session.CODE), launch=str(session.LAUNCH))
+        (tmp_path / "launch.py").write_text(OPEN_LAUNCH if jail == "none" else alone)
+        monkeypatch.setattr(session, "LAUNCH", tmp_path / "launch.py")
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         if request["command"] == "on-load":
@@ -279,7 +280,7 @@ async def test_a_bundler_that_would_read_the_disk_by_itself_can_not(
         reply = session.build(opened, "main.js", answer)
     finally:
         os.close(opened)
-    if free:
+    if jail == "none":
         assert SECRET.encode() in reply["outputFiles"][0]["contents"]
     else:
         assert SECRET not in str(reply)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 from typing import Protocol
 
@@ -41,7 +42,7 @@ class Tarballs(Protocol):
 
 
 class Program:
-    """Finds the bundler in `kept`, or fetches it there; `kept` None: in memory for one use."""
+    """Finds the bundler in `kept`, or fetches it there; `kept` None: fetched each time."""
 
     def __init__(self, tarballs: Tarballs, kept: Path | None) -> None:
         self._tarballs, self._kept = tarballs, kept
@@ -78,9 +79,10 @@ def _program(tarball: bytes, sha256: str) -> bytes:
 
 def _put(place: Path | None, data: bytes, sha256: str) -> int:
     """Write the program and return it open for reading alone, for what is open for writing is not executed."""
+    if place is None:
+        with tempfile.TemporaryDirectory(prefix="l2proxy-") as folder:
+            return _put(Path(folder, "esbuild"), data, sha256)
     try:
-        if place is None:
-            return _in_memory(data)
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = place.with_name(f".{place.name}.{os.getpid()}.draft")
         draft.unlink(missing_ok=True)
@@ -96,17 +98,6 @@ def _put(place: Path | None, data: bytes, sha256: str) -> int:
     if found is None:
         raise ManifestError("what was kept is not what was written")
     return found
-
-
-def _in_memory(data: bytes) -> int:
-    made = os.memfd_create("esbuild", os.MFD_CLOEXEC)
-    try:
-        with os.fdopen(os.dup(made), "wb") as file:
-            file.write(data)
-        os.fchmod(made, 0o555)
-        return os.open(f"/proc/self/fd/{made}", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(made)
 
 
 def _opened(place: Path, sha256: str) -> int | None:
