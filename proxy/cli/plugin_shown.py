@@ -42,6 +42,8 @@ def shown(found: dict[str, Any], owner: str | None, hub: str | None, gateways: t
         f"  source   {found['source']}",
         f"  digest   {found['digest']}",
     ]
+    if (bundle := found.get("bundle")) is not None:
+        lines.append(f"  bundled  by {bundle['bundler']} from {', '.join(bundle['packages']) or 'its own modules'}")
     if owner is not None:
         lines.append(f"  owner    {owner}")
     if found["keys"] is not None:

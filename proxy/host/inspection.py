@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from middleware.errors import RpcError, shorten
-from proxy.host.bundling.bundle import RECORD
+from proxy.host.bundling.bundle import RECORD, told
 from proxy.host.gateways import refuse_functions
 from proxy.host.indexes import Indexes
 from proxy.host.manifest import GRANTS, Manifest, ManifestError, normal_signature, sends
@@ -49,6 +49,7 @@ class Inspected:
             "description": manifest.description,
             "source": self.source.text,
             "digest": self.digest,
+            "bundle": told(manifest, self.files),
             "keys": None if manifest.keys is None else {"path": manifest.keys.path, "export": manifest.keys.export},
             "hub": None if manifest.hub is None else manifest.hub.url,
             "gateways": [

@@ -11,6 +11,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from middleware.waist import OWNER, Context
+from proxy.cli.plugin_shown import shown
 from proxy.host.choices import InstallRefused
 from proxy.methods.plugin_administration import admin_handlers
 from tests.host.free_bundler import bundled_freely
@@ -99,6 +100,9 @@ async def test_a_bundle_is_installed_updated_rolled_back_and_disabled_like_any_p
     first = await life.home.add(life.source)
     assert await life.said() == "1.0.0 function"
     life.write("2.0.0")
+    seen = (await life.home.plugins.catalog.installer.inspect(str(life.source))).to_json()
+    assert seen["bundle"]["packages"] == ["greeter@2.0.0"]
+    assert "  bundled  by esbuild 0.28.2 from greeter@2.0.0" in shown(seen, None, None, ()).splitlines()
     await life.admin("Update", grants=[])
     assert await life.said() == "2.0.0 function"
     second = life.home.plugins.get("demo")

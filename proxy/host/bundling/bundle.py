@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from proxy.host.bundling.answers import Run, listed
 from proxy.host.bundling.packages import CONDITIONS, MAIN_FIELDS, MODULES
@@ -44,6 +45,16 @@ def refuse_native(files: Iterable[File]) -> None:
     native = [file.name for file in files if file.name.endswith(NATIVE)]
     if native:
         raise ManifestError(f"it brings native code or WebAssembly, which no plugin may: {listed(native)}")
+
+
+def told(manifest: Manifest, files: Iterable[File]) -> dict[str, Any] | None:
+    """Return `{bundler, sha256, packages}` of what was bundled here for the owner to see, None where nothing was."""
+    record = next((file.data for file in files if file.name == RECORD), None)
+    if manifest.runtime != "npm" or manifest.dependencies is None or record is None:
+        return None
+    said = json.loads(record)
+    packages = [row.partition(" ")[0] for row in said["packages"]]
+    return {"bundler": f"{said['bundler']} {said['version']}", "sha256": said["sha256"], "packages": packages}
 
 
 def without_lock(manifest: Manifest, files: list[File]) -> list[File]:
