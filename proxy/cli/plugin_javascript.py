@@ -23,7 +23,10 @@ from proxy.host.sandbox.deno_command import MISSING, MODULES, deno_program
 
 STDERR = 2
 _SUFFIXES = ("test.js", "test.mjs", "test.ts")  # what deno takes for a file of tests
-_FLAGS = ("--no-prompt", "--no-remote", "--cached-only", "--no-config", "--no-lock", "--no-check")
+_FLAGS = (
+    *("--no-prompt", "--no-remote", "--cached-only", "--no-config", "--no-lock", "--no-check"),
+    "--node-modules-dir=manual",  # what the author installed with npm, and nothing of a registry
+)
 
 
 def sdk_folder() -> Path:

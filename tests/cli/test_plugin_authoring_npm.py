@@ -61,9 +61,16 @@ def written(folder: Path) -> Path:
 
 def test_from_new_to_a_call_of_what_was_packed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     project, archive = written(tmp_path), tmp_path / "packed.tar.gz"
+    installed = project / "node_modules" / "seven"  # as npm leaves it
+    installed.mkdir(parents=True)
+    (installed / "package.json").write_text('{"name": "seven", "main": "./index.js"}')
+    (installed / "index.js").write_text("exports.seven = 7;")
+    (project / "tests" / "more.test.js").write_text(
+        'import { seven } from "seven";\nDeno.test("npm", () => { if (seven !== 7) throw seven; });\n'
+    )
     tested = run("test", str(project), "--json")
     assert (tested.exit_code, json.loads(tested.output)) == (0, {"passed": True})
-    assert "1 passed" in capfd.readouterr().err
+    assert "2 passed" in capfd.readouterr().err
     assert "action read is in the code and not in the manifest" in run("check", str(project)).output
     assert "actions 2" in run("check", str(project), "--fix").output
     packed = json.loads(run("pack", str(project), "--output", str(archive), "--json").output)

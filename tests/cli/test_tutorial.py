@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
 
 
+@pytest.mark.timeout(240)  # sixteen commands, each a process of its own
 def test_every_block_of_the_tutorial_runs(tmp_path: Path) -> None:
     blocks = re.findall(r"^```sh\n(.*?)^```", TUTORIAL.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 10
     script = "set -eu\n" + f'l2proxy() {{ "{sys.executable}" -m proxy "$@"; }}\n' + "".join(blocks)
     ended = subprocess.run(
         ["/bin/bash", "-c", script],
@@ -21,7 +24,7 @@ def test_every_block_of_the_tutorial_runs(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(TUTORIAL.parents[1]), "XDG_STATE_HOME": str(tmp_path / "state")},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -33,6 +36,9 @@ def test_every_block_of_the_tutorial_runs(tmp_path: Path) -> None:
         "version 0.1.0 becomes 0.2.0",
         "tally is 0.2.0 now",
         "tally is 0.1.0 again",
+        "1 passed",
+        "abacus would install: actions 2",
+        "abacus 0.1.0 is installed",
     ):
         assert said in ended.stdout
     assert 'approval = "never"' in (tmp_path / "tally" / "plugin.toml").read_text()

@@ -7,7 +7,7 @@ const DATA = /data:text\/javascript;base64,[\w+/=.]*/g;
 const OURS = "l2proxy:";
 const LAST = 20; // characters of a URL that deno keeps
 const RELATIVE = "invalid URL: relative URL with a cannot-be-a-base base"; // what deno says of an import of another file
-const ONE_MODULE = "it imports another file; an npm plugin is one module: name a lock in `dependencies` and it is bundled";
+const ONE_MODULE = "it imports another file; an npm plugin is one module: run `npm shrinkwrap`, name npm-shrinkwrap.json in `dependencies`, and it is bundled";
 
 /** Return a function from text to text for a plugin whose module is at `url`; before it is known every place is ours. */
 export function reader(url) {
