@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from proxy.upstream.l1 import L1
 
 log = logging.getLogger("l2proxy.health")
 
+# Bytes free below which a disk is full: one small write may go into a block the store owns already, the next does not.
+ROOM = 1 << 20
 FRESH = 10.0  # seconds a written probe counts
 PATIENCE = 2.0  # seconds to wait for the disk
 
@@ -65,18 +68,21 @@ class Stores:
 
     async def _write(self) -> None:
         try:
-            await asyncio.to_thread(self._write_all)
-            self._found = Check("stores", True, "open and written to")
-        except (StorageError, RuntimeError) as error:  # plyvel's word for a closed database
+            full = await asyncio.to_thread(self._write_all)
+            self._found = Check("stores", not full, "the disk is full" if full else "open and written to")
+        except (StorageError, OSError, RuntimeError) as error:  # plyvel's word for a closed database
             log.warning("a store cannot be written: %s", error)
             self._found = Check("stores", False, "a store cannot be written; `l2proxy doctor` says which and why")
         finally:
             self._looked = self._clock()
             self._look = None
 
-    def _write_all(self) -> None:
+    def _write_all(self) -> bool:
+        """Write to each; return whether a disk is full all the same."""
         for database in self._databases:
             database.space("readiness").write({b"written": b""})
+        disks = [shutil.disk_usage(database.path) for database in self._databases]
+        return any(disk.free < ROOM for disk in disks if disk.total)  # without a total nothing is known
 
 
 def check_doors(port: int, sockets: Sequence[Path]) -> Check:

@@ -116,6 +116,17 @@ async def test_a_store_that_cannot_be_written_is_not_ready(tmp_path: Path) -> No
     await stores.close()
 
 
+async def test_a_full_disk_is_not_ready_though_a_small_write_still_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=1 << 30, free=4096))
+    database = Database(tmp_path / "db")
+    stores = Stores([database])
+    found = await stores.check()
+    database.close()
+    assert (found.ok, found.why) == (False, "the disk is full")
+
+
 @pytest.mark.parametrize("path", PATHS)
 async def test_no_page_learns_anything(daemon: Running, path: str) -> None:
     asked = [
