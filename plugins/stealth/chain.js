@@ -1,0 +1,47 @@
+// L1 as this plugin asks it: the registry, balances, nonces, fees. Reads alone; amounts are wei as bigint.
+
+import { ERC6538RegistryAbi } from "@scopelift/stealth-address-sdk";
+import { decodeFunctionResult, encodeFunctionData } from "viem/utils";
+import { SCHEME } from "./scheme.js";
+
+const LOOKUP = { abi: ERC6538RegistryAbi, functionName: "stealthMetaAddressOf" };
+
+/** Reads L1 through the provider of the constructor. */
+export class Chain {
+  constructor(provider, registry) {
+    this.ask = (method, ...params) => provider.request({ method, params });
+    this.registry = registry;
+  }
+
+  /** Return what an account registered for scheme 1 as 0x data, "0x" where it registered nothing. */
+  async registered(account) {
+    const data = encodeFunctionData({ ...LOOKUP, args: [account, BigInt(SCHEME)] });
+    const answer = await this.ask("eth_call", { to: this.registry, data }, "latest");
+    return decodeFunctionResult({ ...LOOKUP, data: answer });
+  }
+
+  async balance(address) {
+    return BigInt(await this.ask("eth_getBalance", address, "latest"));
+  }
+
+  async nonce(address) {
+    return Number(await this.ask("eth_getTransactionCount", address, "latest"));
+  }
+
+  async knows(transactionHash) {
+    return await this.ask("eth_getTransactionByHash", transactionHash) !== null;
+  }
+
+  /** Return the gas a payment of `value` wei needs: 21000, or more where the receiver is a contract. */
+  async gas(from, to, value) {
+    return BigInt(await this.ask("eth_estimateGas", { from, to, value: "0x" + value.toString(16) }));
+  }
+
+  /** Return `{price, dynamic}`: wei per gas that the next blocks take, and whether the chain has EIP-1559's fees. */
+  async price() {
+    const { baseFeePerGas } = await this.ask("eth_getBlockByNumber", "latest", false);
+    if (baseFeePerGas === undefined) return { price: BigInt(await this.ask("eth_gasPrice")), dynamic: false };
+    const tip = BigInt(await this.ask("eth_maxPriorityFeePerGas"));
+    return { price: BigInt(baseFeePerGas) * 5n / 4n + tip, dynamic: true }; // two full blocks in a row raise the base fee by 27 %
+  }
+}
