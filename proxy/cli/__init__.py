@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -32,6 +33,10 @@ COMMANDS = {
     "audit": ("proxy.cli.audit:audit", "The record of everything decided."),
     "completion": ("proxy.cli.configuration:completion", "Print the completion script of a shell."),
 }
+
+# Where options given before the command's name are kept for it.
+DATA, JSON = "l2proxy.data", "l2proxy.json"
+_WITHOUT_DATA = ("demo", "completion")
 
 
 @contextlib.contextmanager
@@ -84,12 +89,18 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="l2proxy")
-def cli() -> None:
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="As behind the command.")
+@click.option("--json", "as_json", is_flag=True, help="As behind the command.")
+@click.pass_context
+def cli(ctx: click.Context, data: Path | None, as_json: bool) -> None:
     """A local daemon between dapps and an Ethereum node, with sandboxed layer-2 plugins.
 
     The first minute: `l2proxy demo`. Then `l2proxy init`, `l2proxy run`, and point a dapp's RPC URL at
-    http://127.0.0.1:8645. Every command takes --data DIR (or L2PROXY_DATA) and --json.
+    http://127.0.0.1:8645. Every command takes --data DIR (or L2PROXY_DATA) and --json, before it or behind it.
     """
+    if data is not None and ctx.invoked_subcommand in _WITHOUT_DATA:
+        raise click.UsageError(f"{ctx.invoked_subcommand} has no data directory, so --data means nothing to it")
+    ctx.meta[DATA], ctx.meta[JSON] = data, as_json
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from middleware.errors import RpcError
+from proxy.cli import JSON
 from proxy.cli.session import FAILED, REFUSED, Failure
 from proxy.demo.funding import NotFunded
 from proxy.demo.journey import PAYMENT, Journey
@@ -42,12 +43,13 @@ def demo(l1: str | None, mnemonic_file: Path | None, serve: bool, as_json: bool)
     """
     if mnemonic_file and not l1:
         raise click.UsageError("--mnemonic-file goes with --l1; the embedded L1 uses the well-known test phrase")
+    printer = _Printer(as_json or click.get_current_context().meta.get(JSON, False))
     with tempfile.TemporaryDirectory(prefix="l2proxy-demo-") as folder:
         phrase = Path(folder) / "phrase"
         phrase.touch(mode=0o600)
         phrase.write_text(_phrase(mnemonic_file))
         try:
-            asyncio.run(_run(Journey(Path(folder), phrase, l1), serve, _Printer(as_json)))
+            asyncio.run(_run(Journey(Path(folder), phrase, l1), serve, printer))
         except asyncio.CancelledError as error:
             raise Failure("the demo was stopped; its processes have ended", 128 + signal.SIGTERM) from error
         except NotFunded as error:

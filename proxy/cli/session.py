@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from middleware.errors import RpcError
+from proxy.cli import DATA, JSON
 from proxy.config import default_data_directory
 from proxy.storage import StorageError
 
@@ -115,7 +117,7 @@ def because(error: OSError | UnicodeDecodeError) -> str:
 
 
 def session_options(command: Command) -> Command:
-    """Add `--data DIR` and `--json` to a command and hand it a `Session` as its first argument."""
+    """Add `--data DIR` and `--json` to a command, which may stand before its name too, and hand it a `Session` first."""
 
     @click.option(
         "--data",
@@ -127,7 +129,10 @@ def session_options(command: Command) -> Command:
     @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
     @functools.wraps(command)
     def run(*args: Any, data: Path | None, as_json: bool, **kwargs: Any) -> Any:
-        session = Session((data or default_data_directory()).absolute(), as_json)
+        ctx = click.get_current_context()
+        if ctx.get_parameter_source("data") is not ParameterSource.COMMANDLINE:
+            data = ctx.meta.get(DATA) or data  # given before the command's name, it beats the environment all the same
+        session = Session((data or default_data_directory()).absolute(), as_json or ctx.meta.get(JSON, False))
         return command(session, *args, **kwargs)
 
     return run  # type: ignore[return-value]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -29,6 +30,19 @@ def fails(code: int, *arguments: str | Path, text: str = "") -> str:
     [line] = done.stderr.splitlines()
     assert line.startswith("l2proxy: ")
     return line
+
+
+def test_what_every_command_takes_may_stand_before_it(tmp_path: Path) -> None:
+    """As git and docker have it; where both places are used, the one behind the command wins."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert str(here) in fails(4, "--data", here, "status")
+    assert str(here) in fails(4, "--data", there, "lock", "--data", here)
+    done = CliRunner().invoke(cli, ["--data", str(here), "status"], env={"L2PROXY_DATA": str(there)})
+    assert str(here) in done.stderr
+    done = CliRunner().invoke(cli, ["--json", "config", "show"], env={"L2PROXY_DATA": str(here)})
+    assert json.loads(done.stdout)["unknown_sites"] == "ask"
+    assert "demo has no data directory" in fails(2, "--data", here, "demo")
+    assert "no such option '--nothing'" in fails(2, "--nothing", "status")
 
 
 @pytest.fixture
