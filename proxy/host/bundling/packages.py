@@ -19,6 +19,8 @@ from middleware.nesting import deeper_than
 from proxy.host.manifest import ManifestError
 
 CONDITIONS = ("browser", "module", "default")
+MAX_PACKAGE = 1024 * 1024  # bytes of one package.json, and
+MAX_PATTERNS = 1000  # of its `sideEffects`: it is asked for each file
 MODULES = "node_modules/"
 MAIN_FIELDS = ("browser", "module", "main")
 _FILE = "package.json"
@@ -33,7 +35,7 @@ class Package:
     def __init__(self, folder: str, data: bytes) -> None:
         self.folder = folder
         try:
-            said = None if deeper_than(32, data) else json.loads(data)
+            said = None if len(data) > MAX_PACKAGE or deeper_than(32, data) else json.loads(data)
         except ValueError:
             said = None
         if not isinstance(said, dict):
@@ -77,7 +79,7 @@ class Package:
     def has_effects(self, path: str) -> bool:
         """Tell whether a module of it must be kept though nothing of it is used; `path` in the graph."""
         said = self._said.get("sideEffects")
-        if not isinstance(said, list):
+        if not isinstance(said, list) or len(said) > MAX_PATTERNS:
             return said is not False
         inside = posixpath.relpath(path, self.folder or ".")
         patterns = [pattern.removeprefix("./") for pattern in said if isinstance(pattern, str)]

@@ -60,9 +60,9 @@ def build(program: int, entry: str, answer: Answer, seconds: float = SECONDS) ->
                 send(packet(0, _request(entry), answer=False))
                 return _converse(output, send, answer)
         except EOFError:
-            why = f"did not end within {seconds:g} s" if overdue.is_set() else "ended in the middle of it: it may use"
-            more = "" if overdue.is_set() else f" {MEMORY >> 20} MiB and {seconds:g} s"
-            raise ManifestError(f"the packages cannot be bundled: the bundler {why}{more}") from None
+            bounds = f"ended before it was done; it may use {MEMORY >> 20} MiB"
+            why = f"did not end within {seconds:g} s" if overdue.is_set() else bounds
+            raise ManifestError(f"the packages cannot be bundled: the bundler {why}") from None
         except Malformed as error:
             raise ManifestError(f"the packages cannot be bundled: {error}") from None
 
@@ -101,7 +101,9 @@ def _request(entry: str) -> dict[str, Any]:
 
 
 def _check_lock(line: bytes) -> None:
-    report = json.loads(line) if line.endswith(b"\n") else {"why": "it ended before it was locked"}
+    if not line.endswith(b"\n"):
+        raise EOFError
+    report = json.loads(line)
     if "why" in report:
         raise ManifestError(f"no npm graph can be bundled here, for the bundler cannot be locked in: {report['why']}")
 
