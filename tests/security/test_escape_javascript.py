@@ -32,15 +32,13 @@ from proxy.host.sandbox.deno_command import CODE, deno_program, module_url
 from proxy.host.sandbox.syscalls import architecture
 from tests.security.escapes.calls import NUMBERS
 from tests.security.escapes.runner import library
-from tests.security.escapes.scene import Stage
+from tests.security.escapes.scene import Stage, users
 
 pytestmark = pytest.mark.skipif(architecture() is None, reason="Linux on x86_64 and aarch64 alone can sandbox")
 
 FOLDER = Path(__file__).parent / "escapes" / "javascript"
 PARTS = ("catalogue.js", "files.js", "networks.js", "processes.js", "kernel.js", "language.js", "plugin.js")
 BATTERY = "\n".join((FOLDER / part).read_text("utf-8") for part in PARTS).encode()
-ORDINARY = 65534 if os.geteuid() == 0 else os.geteuid()
-USERS = (0, ORDINARY) if os.geteuid() == 0 else (ORDINARY,)
 WITHOUT: tuple[tuple[str, ...], ...] = ((), ("landlock",), ("namespaces",), ("landlock", "namespaces"))
 SECONDS = 60.0
 AT_LEAST = 90
@@ -125,7 +123,7 @@ async def _socket(request: web.Request) -> web.WebSocketResponse:
     return opened
 
 
-@pytest.fixture(params=USERS)
+@pytest.fixture(params=users())
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """Lay out files, sockets and a neighbour for the attempts of one user."""
     made = Stage(request.param, library())

@@ -1,7 +1,8 @@
 """Who the process is: nobody, of no group, without a capability, and with no way back.
 
-A daemon that runs as root starts its plugins as root; this turns them into `NOBODY` before anything else is taken away.
-Source: credentials(7), capabilities(7).
+A daemon that runs as root starts its plugins as root; this turns them into `NOBODY` before anything else is taken away. Root of
+a user namespace that knows one user alone (rootless containers) is that user by another name: there is nobody to become, and
+its plugins stay what those of an ordinary user's daemon are. Source: credentials(7), capabilities(7), user_namespaces(7).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _NO_ROOT = 0b101111  # SECBIT_NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE (and
 
 def leave_root() -> None:
     """Give up root's groups and ids, where the process has them. Raises OSError: then a plugin must not start."""
-    if os.geteuid() != 0 and os.getuid() != 0:
+    if (os.geteuid() != 0 and os.getuid() != 0) or is_alone():
         return
     drop_bounding_set()
     try:
@@ -32,6 +33,13 @@ def leave_root() -> None:
     except OSError as error:
         raise OSError(error.errno, f"root may not become {NOBODY} here ({error.strerror}); {ADVICE}") from None
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # the change of ids took it, and the namespaces need /proc/self
+
+
+def is_alone() -> bool:
+    """Return whether this user namespace maps one user and no other, so that no process in it can become another."""
+    with open("/proc/self/uid_map") as rows:
+        sizes = [int(row.split()[2]) for row in rows]
+    return sum(sizes) == 1
 
 
 def drop_bounding_set() -> None:

@@ -208,6 +208,30 @@ def test_a_layer_that_is_needed_fails_closed_and_one_that_is_not_is_told(
     assert (refusal, shown["sandbox"], printed) == (why, level, "ran\n")
 
 
+ALONE = """
+import json, os
+from proxy.host.sandbox import kernel, namespaces, probe
+user, group = os.getuid(), os.getgid()
+try:
+    kernel.call("unshare", 1 << 28)
+except OSError:
+    print(json.dumps(None))
+    raise SystemExit
+for name, text in {"uid_map": f"0 {user} 1", "setgroups": "deny", "gid_map": f"0 {group} 1"}.items():
+    namespaces._write(f"/proc/self/{name}", text)
+print(json.dumps([os.geteuid(), probe.probe().shown()]))
+"""
+
+
+def test_root_of_a_namespace_with_nobody_else_in_it_is_sandboxed_as_an_ordinary_user_is() -> None:
+    made = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, cwd=ROOT, check=True)
+    found, here = json.loads(made.stdout), probe()
+    if found is None:
+        assert "namespaces" in here.missing
+    else:
+        assert found == [0, here.shown()]
+
+
 async def test_only_the_named_plugin_at_its_digest_may_run_unsandboxed(home: Home) -> None:
     installed = await home.add(ECHO)
     for allowed, expected in (

@@ -15,6 +15,8 @@ import tempfile
 from dataclasses import dataclass, field
 from typing import Any
 
+from proxy.host.sandbox import identity
+
 SECRET = b"the neighbour's private key"
 
 
@@ -120,6 +122,13 @@ class Stage:
         made = self._bound(family, socket.SOCK_STREAM, address)
         made.listen(1024)
         return made
+
+
+def users() -> tuple[int, ...]:
+    """Return as whom the attempts are made: an ordinary user, and root where the tests are."""
+    if os.geteuid() != 0:
+        return (os.geteuid(),)
+    return (0,) if identity.is_alone() else (0, identity.NOBODY)
 
 
 def become(user: int) -> None:
