@@ -30,7 +30,7 @@ def parse(line: bytes) -> dict[str, Any]:
     if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(line) > MAX_DEPTH:
         raise BadFrame(f"a line nested deeper than {MAX_DEPTH}")
     try:
-        message = json.loads(line.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        message = _decoder.decode(line.decode("utf-8"))
         if b"\\u" in line:
             json.dumps(message, ensure_ascii=False).encode("utf-8")  # a lone surrogate cannot be encoded
     except BadFrame:
@@ -47,8 +47,7 @@ def parse(line: bytes) -> dict[str, Any]:
 def encode(message: dict[str, Any]) -> bytes:
     """Return `message` as one line with its newline. Raises ValueError for what JSON or the line limit cannot carry."""
     try:
-        text = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        line = text.encode("utf-8") + b"\n"
+        line = _encoder.encode(message).encode("utf-8") + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"not a JSON value: {error}") from None
     if len(line) > MAX_LINE:
@@ -77,3 +76,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise BadFrame(f"{name} is not JSON")
+
+
+# Made once: the functions of `json` would make one for each line.
+_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -17,6 +17,8 @@ from .frames import MAX_LINE
 from .plugin import Plugin
 from .session import Session
 
+AT_ONCE = 64 * 1024  # bytes read at once: below what the C library takes from the system for itself
+
 
 class Process:
     """The claimed channel and the loop that will serve it."""
@@ -67,7 +69,8 @@ async def _streams(reading: int, writing: int) -> tuple[asyncio.StreamReader, as
     """Return streams on two pipes. Their making asks what kind of file they are, which the sandbox answers no more."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=MAX_LINE)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0))
+    source, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0))
+    source.max_size = AT_ONCE  # type: ignore[attr-defined] # more would be mapped and unmapped anew for each read
     sink, flow = await loop.connect_write_pipe(
         lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), os.fdopen(writing, "wb", 0)
     )
@@ -80,13 +83,15 @@ def main(plugin: type[Plugin]) -> int:
 
 
 async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    while True:
-        try:
-            line = await reader.readuntil(b"\n")
-        except asyncio.IncompleteReadError as error:
-            if error.partial:
-                raise ChannelClosed("the proxy closed in the middle of a line") from None
-            return
-        except asyncio.LimitOverrunError:
-            raise ChannelClosed(f"a line over {MAX_LINE} bytes") from None
-        yield line
+    begun = bytearray()  # a line that is not all there
+    while chunk := await reader.read(AT_ONCE):
+        *lines, rest = chunk.split(b"\n")
+        for end in lines:
+            line = bytes(begun + end) if begun else end
+            begun.clear()
+            yield line
+        begun += rest
+        if len(begun) >= MAX_LINE:
+            raise ChannelClosed(f"a line over {MAX_LINE} bytes")
+    if begun:
+        raise ChannelClosed("the proxy closed in the middle of a line")
