@@ -57,7 +57,17 @@ async def declared_by_code(folder: Path, manifest: Manifest) -> list[Action]:
         raise DeclarationFailed(f"the code declares its actions in no known form: {error}") from None
     if isinstance(declared, _Failed):
         raise DeclarationFailed(f"the code cannot be loaded: {shorten(declared.failed, MAX_SENTENCE)}")
+    for action in declared:
+        _check_types(action)
     return declared
+
+
+def _check_types(action: Action) -> None:
+    for row in (*action.params, *action.returns):
+        try:
+            _typed(row.to_json())
+        except ValueError as error:
+            raise DeclarationFailed(f"action {shorten(action.name)}: {error}") from None
 
 
 def differences(manifest: Manifest, coded: list[Action]) -> list[str]:

@@ -118,6 +118,8 @@ def test_what_is_wrong_is_said_where_it_is(tmp_path: Path, capfd: pytest.Capture
     module, good = project / "two-words.js", (project / "two-words.js").read_text()
     wrong = {
         "(at plugin:1:7)": "class {",
+        "'uint6' is not a Solidity ABI type": good.replace("uint64", "uint6"),
+        "action add has no function as its `call`": good.replace("call: this.add.bind(this),", ""),
         "it imports another file; an npm plugin is one module": 'import "./other.js";',
         "nothing is not defined (at new TwoWords (plugin:": good.replace(
             "    this.database", "    nothing();\n    this.database"

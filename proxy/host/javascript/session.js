@@ -167,7 +167,7 @@ function shown(error) {
     const { code, message, data, spent } = error;
     return { code, message: String(message), data, ...(spent === false && { spent }) };
   }
-  console.error(error?.stack ?? String(error));
+  console.error(error);
   return FAILED;
 }
 
@@ -179,10 +179,15 @@ export function declared(entry) {
 }
 
 function listed(plugin) {
-  return (plugin.layer2Interface?.actions ?? []).map(({ name, call: _, params = [], ...rest }) => ({
-    name,
-    ...rest,
-    params: params.map(normal),
-    ...(rest.returns && { returns: rest.returns.map(normal) }),
-  }));
+  return (plugin.layer2Interface?.actions ?? []).map(({ name, call, params = [], returns, ...rest }, index) => {
+    if (typeof name !== "string") throw new Error(`layer2Interface.actions[${index}] has no name`);
+    if (typeof call !== "function") throw new Error(`action ${name} has no function as its \`call\``);
+    return { name, ...rest, params: typed(params, name, "params"), ...(returns && { returns: typed(returns, name, "returns") }) };
+  });
+}
+
+function typed(rows, action, where) {
+  const known = (row) => typeof row?.name === "string" && typeof row.type === "string" && (row.components ?? []).every(known);
+  if (!Array.isArray(rows) || !rows.every(known)) throw new Error(`action ${action}: its ${where} are a list of { name, type }`);
+  return rows.map(normal);
 }
