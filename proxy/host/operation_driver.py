@@ -65,6 +65,9 @@ class Driver:
         """Ask the owner; put the answer on disk. Return whether to go on at once."""
         if not self._may_sign(operation):
             return False
+        if doubt := self._doubts.take(operation):
+            self.doubt(operation, doubt)
+            return True
         try:
             self._rights.check(operation)
             if offer is None:

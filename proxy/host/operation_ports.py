@@ -111,6 +111,9 @@ class Transactions(Protocol):
     def release(self, sender: str, nonce: int, batch: Batch) -> None:
         """Free a nonce in a batch."""
 
+    def used(self, sender: str) -> int:
+        """Return the nonce after the highest that this account's transactions were given here, 0 for none."""
+
 
 class Accounts(Protocol):
     """The keyring, without its keys."""

@@ -226,11 +226,6 @@ class OperationRecords:
         """Yield the operations of a plugin, oldest first."""
         yield from sorted((one for one in self._all.values() if one.plugin == plugin), key=lambda one: one.id)
 
-    def used(self, address: str) -> int:
-        """Return the nonce after the highest that a step sent from an account has, 0 for none."""
-        mine = (one for one in self._all.values() if one.sender == address)
-        return max((step.nonce + 1 for one in mine for step in one.steps if step.nonce is not None), default=0)
-
     def open(self) -> list[Operation]:
         """Return what is not over, oldest first."""
         return sorted((one for one in self._all.values() if not one.over), key=lambda one: one.id)

@@ -86,6 +86,7 @@ class Operations:
         def transactions_of(operation: Operation) -> Transactions:
             return transactions if operation.own is None else own_transactions
 
+        self._both = (transactions, own_transactions)
         self._offers = Offers(transactions_of, gateways, clock)
         self._driver = Driver(
             self._records,
@@ -142,8 +143,8 @@ class Operations:
         self._pulse()
 
     def used(self, address: str) -> int:
-        """Return the nonce after the highest that an operation gave a transaction of this account, 0 for none."""
-        return self._records.used(address)
+        """Return the nonce after the highest that was given a transaction of this account here, 0 for none."""
+        return max(transactions.used(address) for transactions in self._both)
 
     def _doubt_what_was_found(self) -> None:
         """Have approved anew what a restored backup or another version of its plugin brought along (hardening.md 13)."""

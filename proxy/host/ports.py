@@ -257,7 +257,7 @@ class Operations(Protocol):
         """Another version of a plugin runs from now on."""
 
     def used(self, address: str) -> int:
-        """Return the nonce after the highest that an operation gave a transaction of this account, 0 for none."""
+        """Return the nonce after the highest that was given a transaction of this account here, 0 for none."""
 
 
 class Deposits(Protocol):

@@ -42,6 +42,13 @@ class Ledger:
     def put(self, signed: Signed, batch: Batch) -> None:
         """Add the record to a batch; it takes the place of an earlier one at the same nonce."""
         batch.put(self._space, _key(signed.sender, signed.nonce), msgspec.json.encode(asdict(signed)))
+        if signed.nonce >= self.used(signed.sender):
+            batch.put(self._space, _top(signed.sender), b"%d" % (signed.nonce + 1))
+
+    def used(self, sender: str) -> int:
+        """Return the nonce after the highest that ever stood here, 0 for none: what L1 may count without a stranger's doing."""
+        found = self._space.get(_top(sender))
+        return 0 if found is None else int(found)
 
     def write(self, signed: Signed, also: Batch | None = None) -> None:
         """Put the record on disk, together with the writes in `also`."""
@@ -81,6 +88,10 @@ class Ledger:
 
 def _prefix(sender: str) -> bytes:
     return sender.lower().encode() + b"/"
+
+
+def _top(sender: str) -> bytes:
+    return b"top/" + sender.lower().encode()
 
 
 def _key(sender: str, nonce: int) -> bytes:

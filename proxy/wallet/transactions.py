@@ -263,6 +263,10 @@ class Transactions:
         """Return what `Prepared.to_json` wrote."""
         return Prepared.from_json(fields)
 
+    def used(self, sender: str) -> int:
+        """Return the nonce after the highest that this account's transactions were given here, 0 for none."""
+        return self._ledger.used(sender)
+
     def release(self, sender: str, nonce: int, batch: Batch) -> None:
         """Free a nonce in a batch, for a transaction that is final or was never taken."""
         self._ledger.release(sender, nonce, batch)

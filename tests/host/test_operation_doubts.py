@@ -5,6 +5,7 @@ Each has its control: a restart alone asks nothing again.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -164,10 +165,32 @@ async def test_a_send_in_doubt_fails_for_only_the_plugin_knows_whether_it_is_due
     assert bench.chain.executed() == []
 
 
-async def test_nonces_of_operations_are_known(bench: Bench) -> None:
+@pytest.mark.parametrize("why", ["", "the store was damaged and has been repaired"])
+async def test_a_question_waits_until_the_store_was_looked_at_and_says_what_came_of_it(bench: Bench, why: str) -> None:
+    bench.owner.mood = "wait"
+    await bench.submit()
+    await bench.owner.question()
+    bench.owner.withdraw()
+    await bench.rebuild(hold=True)
+    bench.chain.mine(3)
+    await asyncio.sleep(0)
+    assert len(bench.owner.asked) == 1
+    bench.operations.looked(PLUGIN, why)
+    await bench.settled(lambda: len(bench.owner.asked) == 2)
+    assert [bool(question.warnings) for question in bench.owner.asked] == [False, bool(why)]
+    bench.owner.approve()
+    await bench.until("done")
+    assert len(bench.owner.asked) == 2
+
+
+async def test_nonces_given_here_are_known(bench: Bench) -> None:
+    own = bench.keyring.plugin_account((7002, 0, 0, 0)).address
     assert bench.operations.used(OWNER) == 0
     await half_done(bench)
-    assert bench.operations.used(OWNER) == 1
+    await bench.transactions.execute(await bench.transactions.prepare(OWNER, GATEWAY, 5))  # a dapp's
+    assert (bench.operations.used(OWNER), bench.operations.used(own)) == (2, 0)
+    await bench.rebuild()
+    assert bench.operations.used(OWNER) == 2
 
 
 def test_a_book_that_was_not_settled_goes_on_doubting(tmp_path: Path) -> None:
