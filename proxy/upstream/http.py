@@ -63,7 +63,7 @@ class Http:
         if not self._idle or traits(request.method).long:
             return None
         connection = self._idle_one()
-        return None if connection is None else connection.ask(_envelope(request))
+        return None if connection is None else connection.ask(*_envelope(request))
 
     async def exchange(self, request: Request, *, alone: bool = False) -> bytes | LargeReply:
         """Return the node's answer to `request`, as it came. Raise `Unreachable`, `WrongChain` or `Broken`.
@@ -92,7 +92,7 @@ class Http:
 
     async def _exchange(self, request: Request, *, fresh: bool) -> bytes | LargeReply:
         connection = await (self._new() if fresh else self._take())
-        return await connection.ask(_envelope(request)).answer()
+        return await connection.ask(*_envelope(request)).answer()
 
     def _idle_one(self) -> Connection | None:
         while self._idle:
@@ -196,11 +196,11 @@ class Http:
             self._wake(None)
 
 
-def _envelope(request: Request) -> bytes:
-    return envelope.write(request, b"1" if request.id is None else request.id)
+def _envelope(request: Request) -> tuple[bytes, bytes]:
+    raw_id = b"1" if request.id is None else request.id
+    return envelope.write(request, raw_id), raw_id
 
 
 async def _question(connection: Connection, method: str, params: list[Any]) -> bytes:
-    frame = envelope.write(Request(method, msgspec.json.encode(params)), b"1")
-    body = await connection.ask(frame).answer()
+    body = await connection.ask(*_envelope(Request(method, msgspec.json.encode(params)))).answer()
     return body.read().body if isinstance(body, LargeReply) else body

@@ -1,11 +1,13 @@
 """One kept-alive HTTP/1.1 connection to a node: one request at a time, the answer as it came.
 
-Held by `http`'s pool. The answer is checked to be one JSON object, so that the page of a captive portal never becomes an answer.
+Held by `http`'s pool. The answer is checked to be one JSON object, so that the page of a captive portal never becomes an answer, and
+to carry the id that was sent, so that what a confused gateway meant for somebody else reaches nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import cast
 
@@ -20,16 +22,19 @@ from proxy.upstream.http_response import NotHttp, ResponseReader
 from proxy.upstream.node_socket import too_large
 
 _TOO_MANY = 429
+# Ids that every node echoes with their value; of others (floats, numbers beyond 64 bits, escapes) it may make what it likes.
+_FAITHFUL = re.compile(rb'-?[0-9]{1,18}|"[^"\\\x80-\xff]*"')
 
 
 class Course(Exchange):
     """One request on its connection."""
 
-    __slots__ = ("connection",)
+    __slots__ = ("connection", "raw_id")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, raw_id: bytes) -> None:
         super().__init__()
         self.connection = connection
+        self.raw_id = raw_id
 
     def expire(self) -> None:
         """Give the request up, and with it the connection that its answer would come on."""
@@ -66,11 +71,11 @@ class Connection:
         """Tell whether nothing can be asked any more."""
         return self._transport is None or self._transport.is_closing()
 
-    def ask(self, frame: bytes) -> Course:
-        """Send `frame` and return what awaits its answer; the connection is free. Raise `Broken` when it has ended."""
+    def ask(self, frame: bytes, raw_id: bytes) -> Course:
+        """Send `frame`, which carries `raw_id`, and return what awaits its answer; the connection is free. Raise `Broken`."""
         if self._transport is None or self._transport.is_closing():
             raise Broken("the L1 node closed the connection", repeatable=True)
-        course = self._course = Course(self)
+        course = self._course = Course(self, raw_id)
         self._heard = False
         self._transport.write(self._head % len(frame) + frame)
         return course
@@ -127,19 +132,25 @@ class Connection:
     def _answered(self, reader: ResponseReader) -> None:
         course, self._course, self._reader = self._course, None, None
         assert course is not None  # noqa: S101
-        if reader.keep_alive and not reader.trailing:
+        body: bytes | LargeReply = b""
+        failure: Exception | None = None
+        try:
+            body = _checked(reader, course.raw_id)
+        except (NodeFailure, Exception) as error:  # noqa: BLE001  (whatever it is, it is the asker's answer)
+            failure = error
+        if reader.keep_alive and not reader.trailing and not isinstance(failure, Broken):
             self.served += 1
             self.idle_since = self.loop.time()
             self._free(self)
         else:
             self.close()
-        try:
-            course.settle(_checked(reader))
-        except (NodeFailure, Exception) as failure:  # noqa: BLE001  (whatever it is, it is the asker's answer)
+        if failure is not None:
             course.fail(failure)
+        else:
+            course.settle(body)
 
 
-def _checked(reader: ResponseReader) -> bytes | LargeReply:
+def _checked(reader: ResponseReader, raw_id: bytes) -> bytes | LargeReply:
     """Return the answer, if it is one. Raise the `NodeFailure` it is otherwise, or `LimitExceeded`."""
     status, body = reader.status, reader.body
     if isinstance(body, Oversize):
@@ -152,10 +163,19 @@ def _checked(reader: ResponseReader) -> bytes | LargeReply:
         return body
     refuses = status == _TOO_MANY or status >= 500
     try:
-        envelope.read(body, strictly=status != 200)
+        given = envelope.read(body, strictly=status != 200).id
     except msgspec.DecodeError as error:
         what = "something that is not JSON-RPC" if status == 200 else f"HTTP {status}"
         raise Broken(f"the L1 node answered with {what}", repeatable=False) from error
     if refuses:
         raise Overloaded(f"it answered with HTTP {status}", body)
+    if given is not msgspec.UNSET and (found := bytes(given)) != raw_id and _is_of_another(found, raw_id):
+        raise Broken("the L1 node answered another request than the one it was asked", repeatable=False)
     return body
+
+
+def _is_of_another(found: bytes, raw_id: bytes) -> bool:
+    """Tell whether an answer with id `found` is none to `raw_id`; null is what a node says that could not read the request."""
+    if found == b"null" or not _FAITHFUL.fullmatch(raw_id):
+        return False
+    return found[:1] in (b"{", b"[") or bool(msgspec.json.decode(found) != msgspec.json.decode(raw_id))

@@ -353,6 +353,42 @@ async def test_garbage_ends_the_socket_and_the_next_call_gets_a_new_one(garbage:
         assert await l1.call("eth_getBalance") == "0x2"
 
 
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [(b"1", b"7"), (b"1", b'"1"'), (b"1", b"[1]"), (b'"me"', b"1"), (b'"me"', b'"you"')],
+)
+async def test_over_http_an_answer_to_another_request_reaches_nobody(
+    asked: bytes, given: bytes, short_tmp: Path
+) -> None:
+    wrong = True
+
+    async def answer(request: dict[str, Any]) -> bytes:
+        if wrong and request["params"] == ["0x01"]:
+            return b'{"jsonrpc":"2.0","id":%b,"result":"0x7"}' % given
+        return result(request, "0x2")
+
+    async with behind(FakeNode(answer), "http", short_tmp) as l1:
+        with pytest.raises(Disconnected, match="answered another request"):
+            await l1.forward(Request("eth_getBalance", b'["0x01"]', asked))
+        wrong = False
+        assert (await body_of(l1, Request("eth_getBalance", b'["0x01"]', asked))).endswith(b'"0x2"}')
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"), [(b"1", b"1.0"), (b"1", b"null"), (b'"a<b"', b'"a\\u003cb"'), (b"1.5", b"2"), (b"1", None)]
+)
+async def test_over_http_an_id_in_another_spelling_passes_as_it_is(
+    asked: bytes, given: bytes | None, short_tmp: Path
+) -> None:
+    answered = b'{"jsonrpc":"2.0"%b,"result":"0x7"}' % (b"" if given is None else b',"id":' + given)
+
+    async def answer(request: dict[str, Any]) -> bytes:
+        return answered if request["params"] == ["0x01"] else result(request, "0x2")
+
+    async with behind(FakeNode(answer), "http", short_tmp) as l1:
+        assert await body_of(l1, Request("eth_getBalance", b'["0x01"]', asked)) == answered
+
+
 @pytest.mark.parametrize("kind", ["ws", "ipc"])
 async def test_an_asker_who_leaves_disturbs_nobody(kind: str, short_tmp: Path) -> None:
     asked, gate = asyncio.Event(), asyncio.Event()
