@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 Answer = TypeVar("Answer")
 Writes = Mapping[bytes, bytes | None]
 Commit = Callable[[list[Writes]], list[Exception | None]]
+_Turn = tuple[Writes | Callable[[], Any], asyncio.Future[Any]]
 
 MOST = 256  # turns taken at once
 
@@ -26,8 +27,10 @@ class Turns:
     def __init__(self, commit: Commit, name: str) -> None:
         self._commit = commit
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._waiting: deque[tuple[Writes | Callable[[], Any], asyncio.Future[Any]]] = deque()
-        self._taking: asyncio.Task[None] | None = None
+        self._waiting: deque[_Turn] = deque()
+        self._taken = False  # the thread has some
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -43,29 +46,43 @@ class Turns:
 
     async def close(self) -> None:
         """Return once nothing runs or waits any more."""
-        if self._taking is not None:
-            await asyncio.wait([self._taking])
+        await self._idle.wait()
         self._thread.shutdown(wait=False)
 
     def _turn(self, what: Writes | Callable[[], Any]) -> asyncio.Future[Any]:
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((what, answer))
-        if self._taking is None or self._taking.done():
-            self._taking = asyncio.get_running_loop().create_task(self._take(), name="a plugin's store")
+        if not self._taken:
+            self._taken = True
+            self._idle.clear()
+            loop.call_soon(self._take, loop)  # with those that ask in this turn of the loop
         return answer
 
-    async def _take(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            taken = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
-            results = await loop.run_in_executor(self._thread, self._do, [what for what, _ in taken])
-            for (_, answer), (value, error) in zip(taken, results, strict=True):
-                if answer.done():
-                    continue  # its asker has gone
-                if error is None:
-                    answer.set_result(value)
-                else:
-                    answer.set_exception(error)
+    def _take(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hand what waits to the thread; it calls `_done`. No task and no future between: one wake-up each way."""
+        taken = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
+        self._thread.submit(self._work, taken, loop)
+
+    def _work(self, taken: list[_Turn], loop: asyncio.AbstractEventLoop) -> None:
+        results = self._do([what for what, _ in taken])
+        loop.call_soon_threadsafe(self._done, taken, results, loop)
+
+    def _done(
+        self, taken: list[_Turn], results: list[tuple[Any, Exception | None]], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        for (_, answer), (value, error) in zip(taken, results, strict=True):
+            if answer.done():
+                continue  # its asker has gone
+            if error is None:
+                answer.set_result(value)
+            else:
+                answer.set_exception(error)
+        if self._waiting:
+            self._take(loop)
+        else:
+            self._taken = False
+            self._idle.set()
 
     def _do(self, turns: list[Writes | Callable[[], Any]]) -> list[tuple[Any, Exception | None]]:
         results: list[tuple[Any, Exception | None]] = []
