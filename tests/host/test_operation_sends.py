@@ -93,12 +93,12 @@ async def test_a_full_disk_stops_no_dispute_as_long_as_room_is_kept(
 ) -> None:
     commit, pieces = bench.database.commit, [3]
 
-    def full(batch: Batch) -> None:
+    def full(batch: Batch, *, synced: bool = True) -> None:
         if bench.writes % 2 == 0:  # every other write finds the disk full again
             bench.writes += 1
             raise StorageError("No space left on device")
         bench.writes += 1
-        commit(batch)
+        commit(batch, synced=synced)
 
     def give() -> bool:
         pieces[0] -= 1

@@ -257,7 +257,7 @@ async def test_a_node_without_old_states_does_not_end_it(bench: Bench) -> None:
 
 
 async def test_a_full_disk_moves_no_money_and_shows_no_ghost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_batch: Batch) -> None:
+    def full(_batch: Batch, *, synced: bool = True) -> None:
         raise StorageError("writing failed: No space left on device")
 
     with monkeypatch.context() as patched:

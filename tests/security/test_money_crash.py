@@ -44,9 +44,9 @@ class Fuse:
     def on_database(self, database: Database) -> None:
         commit = database.commit
 
-        def crashing(batch: Batch) -> None:
+        def crashing(batch: Batch, *, synced: bool = True) -> None:
             self.boundary()
-            commit(batch)
+            commit(batch, synced=synced)
             self.boundary()
 
         database.commit = crashing  # type: ignore[method-assign]
