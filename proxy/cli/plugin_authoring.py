@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from proxy.host.manifest import Action, Manifest
     from proxy.host.package import File
 
-_FOR_EDITORS = frozenset({"types", "jsconfig.json"})  # what `plugin new --npm` writes for the author's editor
+_FOR_EDITORS = ("jsconfig.json", ".d.ts")  # how what `plugin new --npm` writes for the author's editor ends
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path), default=".")
 
 
@@ -61,7 +61,7 @@ def check(session: Session, directory: Path, fix: bool) -> None:
 def test(session: Session, directory: Path, l1: str | None) -> None:
     """Run the tests in DIRECTORY/tests with the SDK that l2proxy brings along; no daemon, no registry.
 
-    Python: unittest, tests/test_….py. npm: the deno that runs plugins, tests/….test.js; they may read the project and nothing else.
+    Python: unittest, tests/test_….py. npm: the deno that runs plugins, tests/….test.js, with nothing open but reading the project.
     """
     from proxy.host.manifest import ManifestError, read_manifest
 
@@ -106,7 +106,7 @@ def _run_unittest(folder: Path, *, quiet: bool) -> bool:
 def pack_(session: Session, directory: Path, output: Path | None) -> None:
     """Write the plugin in DIRECTORY as one archive, the same bytes on every machine, and say its digest.
 
-    Folders tests and dist stay out, of an npm plugin also types and jsconfig.json; what its lock names is bundled into its entry, and
+    Folders tests and dist stay out, of an npm plugin also types (.d.ts) and jsconfig.json; what its lock names is bundled into its entry, and
     the lock stays out, too. `l2proxy plugin add FILE --sha256 HEX` installs it.
     """
     from proxy.config import ConfigError
@@ -138,7 +138,9 @@ async def _packable(folder: Path, data: Path) -> tuple[Manifest, list[File]]:
     from proxy.wallet import paths
 
     manifest = read_manifest(folder)
-    files = read_package(folder, LEFT_OUT | (_FOR_EDITORS if manifest.runtime == "npm" else frozenset()))
+    files = read_package(folder, LEFT_OUT)
+    if manifest.runtime == "npm":
+        files = [file for file in files if not file.name.endswith(_FOR_EDITORS)]
     if manifest.runtime == "npm" and manifest.dependencies is not None:
         files = without_lock(manifest, await with_dependencies(manifest, files, _indexes(data)))
         manifest = parse_manifest(next(file.data for file in files if file.name == MANIFEST))
