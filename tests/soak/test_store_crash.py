@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tests.security.test_store_crash import check, kill_while_it_writes
 
 pytestmark = pytest.mark.timeout(7200)
 
-KILLS, LOOKS = 1000, 20  # kills; after how many of them everything is looked through
+KILLS, LOOKS = int(os.environ.get("SOAK_KILLS", "1000")), 20  # kills; after how many everything is looked through
 
 
 async def test_a_thousand_kills_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
