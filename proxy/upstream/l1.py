@@ -39,6 +39,8 @@ log = logging.getLogger("l2proxy.upstream")
 _PROBE = Request("eth_chainId", b"[]", b"1")
 # Seconds a node may take to tell its newest block when several are compared.
 _LOOK_SECONDS = 5
+# Looks at the newest block between two questions which chain this is: a connection that stands may begin to serve another.
+_CONFIRM_EVERY = 10
 
 
 class L1:
@@ -65,7 +67,7 @@ class L1:
         self._lost: type[NodeFailure] | None = None  # what the owner was told last
         self.deadlines = Deadlines(call_seconds)
         self._first: Node | None = None  # the one to be asked, while nothing need be found out first
-        self._look_at = 0.0
+        self._look_at = self._confirm_at = 0.0
         keeping = Keeping(response_limit, folder)
         self.nodes: list[Node] = []
         self.nodes += [Node(parse(url), keeping, self._admit, self._choose) for url in urls]
@@ -252,9 +254,12 @@ class L1:
         await self.forward(_PROBE)
 
     async def _revive(self) -> None:
-        """Try nodes that failed, and compare how far the others are, where there are several."""
+        """Try nodes that failed; now and then ask the others which chain they serve, and how far they are where there are several."""
         await asyncio.gather(*(node.try_again() for node in self.nodes))
         now = asyncio.get_running_loop().time()
+        if now >= self._confirm_at:
+            self._confirm_at = now + _CONFIRM_EVERY * self._poll_seconds()
+            await asyncio.gather(*(node.confirm() for node in self.nodes if node.trouble is None))
         if self.several and now >= self._look_at:
             self._look_at = now + self._poll_seconds()
             good = [node for node in self.nodes if node.trouble is None]

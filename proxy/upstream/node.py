@@ -130,6 +130,8 @@ class Node:
     def failed(self, failure: NodeFailure) -> None:
         """Learn that a request failed: others are preferred until it answers again."""
         self.figures.failed(str(failure))
+        if self._breaker.refuses and isinstance(failure, Broken):
+            return  # it was in flight when the node was shut out, and says nothing of why
         if isinstance(failure, Unreachable | WrongChain):
             self._breaker.trip(hard=True)
         else:

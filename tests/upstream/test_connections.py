@@ -372,3 +372,24 @@ async def test_a_socket_whose_every_user_leaves_in_vain_is_replaced(
         assert await l1.call("eth_getBalance") == "0x2"
         assert node.connections == 2
         await l1.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_another_chain_behind_a_standing_connection_is_noticed(
+    kind: str, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.upstream.following.POLL_NEAR", 0.02)
+    monkeypatch.setattr("proxy.upstream.l1._CONFIRM_EVERY", 0.1)
+    node = FakeNode()
+    async with behind(node, kind, short_tmp) as l1, asyncio.timeout(20):
+        assert await l1.call("eth_getBalance") == "0x1"
+        node.chain_id = 5
+        with pytest.raises(Disconnected, match="serves chain 5 with"):
+            while True:
+                await l1.call("eth_getBalance")
+        node.chain_id = 31337
+        while l1.trouble is not None:
+            with contextlib.suppress(Disconnected):
+                await l1.call("eth_getBalance")
+            await asyncio.sleep(0)  # nothing is asked while the node rests
+        assert await l1.call("eth_getBalance") == "0x1"
