@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from itertools import product
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from proxy.host.bundling.answers import Run
+from proxy.host.bundling.built_ins import ALLOWED
 from proxy.host.bundling.resolution import BuiltIn, Graph, Module, Nothing
 from proxy.host.manifest import ManifestError
 from tests.conftest import need
@@ -134,6 +137,50 @@ def test_what_leads_outside_is_refused(graph: Graph) -> None:
     for said in (b"[]", b"{", b'{"a":' * 100, b"\xff", b"{" + b" " * 2**20 + b"}"):
         with pytest.raises(ManifestError, match=r"no package\.json"):
             Graph({"package.json": said, "main.js": b""}).resolve("./main.js", "main.js", "import")
+
+
+PARTS = [".", "..", "/", "#", "*", "a", "b.js", "node_modules", "@s", "%2e", "\\", "node:", "fs", "\0", "é", "?x", ""]
+FIELDS = ("name", "exports", "imports", "browser", "main", "module", "sideEffects")
+
+
+def some_path(dice: Random) -> str:
+    whole = dice.choice(["", "/"]).join(dice.choices(PARTS, k=dice.randrange(6)))
+    return dice.choice(["", "./"]) + whole
+
+
+def something(dice: Random, depth: int = 0) -> Any:
+    kind = dice.randrange(9) if depth < 4 else 0
+    if kind < 5:
+        return dice.choice([None, True, False, 3, some_path(dice), some_path(dice)])
+    if kind < 7:
+        return [something(dice, depth + 1) for _ in range(dice.randrange(4))]
+    keys = [".", "./*", "import", "default", some_path(dice), some_path(dice)]
+    return {dice.choice(keys): something(dice, depth + 1) for _ in range(dice.randrange(5))}
+
+
+def test_no_package_and_no_specifier_leads_anywhere_else() -> None:
+    empty = dict.fromkeys(
+        ["a", "b.js", "node_modules/a/b.js", "node_modules/a/index.js", "node_modules/@s/a/b.js"], b""
+    )
+    for seed in range(200):
+        dice = Random(seed)
+        packages = {
+            f"{folder}package.json": json.dumps(
+                {field: something(dice) for field in FIELDS if dice.random() < 0.5}
+            ).encode()
+            for folder in ("", "node_modules/a/")
+        }
+        graph = Graph({**empty, **packages})
+        for importer, wanted in product(("b.js", "node_modules/a/b.js"), (some_path(dice), "a", "./b")):
+            try:
+                found = graph.resolve(wanted, importer, dice.choice(["import", "require"]))
+            except ManifestError:
+                continue
+            assert found is None or isinstance(found, Nothing) or getattr(found, "path", "a") in graph.files, (
+                seed,
+                wanted,
+            )
+            assert not isinstance(found, BuiltIn) or found.name in ALLOWED, (seed, wanted)
 
 
 def test_what_may_be_left_out_when_nothing_of_it_is_used(graph: Graph) -> None:
