@@ -14,7 +14,10 @@ export type Integer = bigint | number | string;
 
 export type TypedData = Record<string, unknown>;
 
-/** The proxy said no: 4001 the owner, 4100 outside path, gateway, grant or manifest, -32602 malformed, -32005 quota or rate. */
+/**
+ * The proxy said no: 4001 the owner, 4100 outside path, gateway, grant or manifest, -32602 malformed, -32005 quota or
+ * rate, 4900 hub or L1 is away.
+ */
 export interface HostError extends Error {
   readonly name: "HostError";
   readonly code: number;
@@ -70,7 +73,7 @@ export interface LocalDatabase {
 export interface Account {
   address: Hex;
   publicKey: Hex;
-  /** What `keys.sign` takes. */
+  /** Relative to the plugin's own path, as "0'"; what `keys.sign` takes. */
   path: string;
   /** Only from `derive`, and only where the owner granted keys.export. */
   privateKey?: Hex;

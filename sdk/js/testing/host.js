@@ -6,12 +6,12 @@
 
 import { HostError, Session } from "#runtime/session.js";
 import projectManifest from "#manifest";
+import { checked } from "./abi.js";
 import { Channel } from "./channel.js";
 import { FakeClock } from "./clock.js";
 import { PretendCrypto } from "./crypto.js";
 import { FakeHub } from "./hub.js";
 import { Operations } from "./operations.js";
-import { returned } from "./returns.js";
 import { services } from "./services.js";
 import { Watches } from "./watches.js";
 
@@ -60,20 +60,18 @@ export class FakeHost {
     const gateways = Object.entries(this.gateways).map(([name, address]) => ({ name, chain, address, since: "0x0" }));
     const { actions } = await this.ask("start", { chainId: chain, owner: this.owner, gateways, accounts: [], restored });
     for (const action of actions) this.#actions.set(action.name, action);
-    this.hub.connect((event) => this.#deliver("hub", event));
+    if (this.manifest === null || this.manifest.hub) this.hub.connect((event) => this.#deliver("hub", event));
     return actions;
   }
 
   /** Invoke an action as a site does; return its result in wire form (integers as 0x). Rejects with the plugin's code and message. */
-  async invoke(action, params = {}, { origin = "https://dapp.test", key, deadline = 0 } = {}) {
+  async invoke(action, params = {}, { origin = "https://dapp.test", key, deadline = Math.floor(Date.now() / 1000) + 60 } = {}) {
     const declared = this.#actions.get(action);
     if (declared === undefined) throw new HostError({ code: -32601, message: `no action ${action}; there are ${[...this.#actions.keys()].join(", ") || "none"}` });
-    const names = declared.params.map((param) => param.name);
-    const odd = Object.keys(params).filter((name) => !names.includes(name));
-    if (odd.length > 0) throw new HostError({ code: -32602, message: `${action} has no param ${odd.join(", ")}` });
+    const given = wanted(() => checked(declared.params, params, "params"));
     const call = `call-${++this.#count}`;
-    const result = await this.ask("invoke", { call, action, params, origin, deadline, idempotencyKey: key });
-    return declared.returns === undefined ? result : returned(declared.returns, result);
+    const result = await this.ask("invoke", { call, action, params: given, origin, deadline, idempotencyKey: key });
+    return declared.returns === undefined ? result : checked(declared.returns, result, "result");
   }
 
   /** Send the plugin any other request of plugin.md: getLayer2State, block, reorg, lock, unlock, … */
@@ -200,6 +198,14 @@ export class FakeHost {
       this.#channel.close(error);
       throw error;
     }
+  }
+}
+
+function wanted(check) {
+  try {
+    return check();
+  } catch (error) {
+    throw new HostError({ code: -32602, message: error.message });
   }
 }
 

@@ -55,7 +55,7 @@ export class FakeHub {
   }
 
   #tell(event) {
-    if (this.#deliver === null) throw new Error("the host is not started");
+    if (this.#deliver === null) throw new Error("the host is not started, or plugin.toml has no [hub]");
     this.#deliver(event);
   }
 }

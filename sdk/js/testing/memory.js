@@ -1,5 +1,7 @@
 // The store of a test: a Map from keys to values, both as hex of their bytes, so that key order is byte order.
 
+import { HostError } from "#runtime/session.js";
+
 /** Answer a `persist`. */
 export function persist(items, { put = {}, delete: remove = [] }) {
   for (const [key, value] of Object.entries(put)) items.set(toHex(key), toHex(value));
@@ -17,7 +19,9 @@ export function load(items, { keys, prefix = "", start = "", end, limit, reverse
 }
 
 function toHex(wire) {
-  return (typeof wire === "string" ? new TextEncoder().encode(wire) : Uint8Array.fromBase64(wire.base64)).toHex();
+  if (typeof wire === "string") return new TextEncoder().encode(wire).toHex();
+  if (typeof wire?.base64 === "string") return Uint8Array.fromBase64(wire.base64).toHex();
+  throw new HostError({ code: -32602, message: `keys and values of the store are strings or Uint8Array, not ${JSON.stringify(wire)}` });
 }
 
 function fromHex(text) {

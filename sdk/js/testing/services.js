@@ -13,11 +13,11 @@ export function services(host) {
   const asked = (ok, what) => {
     if (manifest !== null && !ok) throw refused(4100, `plugin.toml does not ask for ${what}`);
   };
+  const below = (relative) => `${manifest?.keys?.path ?? PATH}/${relative}`;
   const account = (path) => {
     asked(manifest?.keys, "keys: it has no [keys]");
-    return { ...host.crypto.account(path), path };
+    return { ...host.crypto.account(below(path)), path };
   };
-  const below = (relative) => `${manifest?.keys?.path ?? PATH}/${relative}`;
   const recover = (item) => {
     const address = host.crypto.recover(content(item), item.signature);
     if (address === null) throw refused(-32602, "signature: 65 bytes with a low s, of somebody");
@@ -29,22 +29,21 @@ export function services(host) {
     try {
       return await action();
     } catch (error) {
-      throw refused(-32005, error.message);
+      throw refused(4900, error.message);
     }
   };
   const money = (kind) => (params) => host.operations.submit(kind, params);
   return {
     getAccount: ({ index = accounts }) => {
       accounts = Math.max(accounts, index + 1);
-      return account(below(`${index}'`));
+      return account(`${index}'`);
     },
-    derive: ({ path }) => account(below(path)),
+    derive: ({ path }) => account(path),
     sign: (params) => {
-      if (params.account !== "owner") {
-        asked(manifest?.keys, "keys: it has no [keys]");
-        if (!host.isReady) throw refused(4100, "own keys sign after ready");
-      }
-      return { signature: host.crypto.sign(params.account, content(params)) };
+      if (params.account === "owner") return { signature: host.crypto.sign("owner", content(params)) };
+      asked(manifest?.keys, "keys: it has no [keys]");
+      if (!host.isReady) throw refused(4100, "own keys sign after ready");
+      return { signature: host.crypto.sign(below(params.account), content(params)) };
     },
     recover: (params) => params.items === undefined ? recover(params) : { items: params.items.map(recover) },
     hash: (params) => params.items === undefined ? hash(params) : { items: params.items.map(hash) },

@@ -1,8 +1,11 @@
-"""The JavaScript testing twin by its own tests, run as an author runs them: `l2proxy plugin test`, with a node by its URL."""
+"""The JavaScript testing twin by its own tests, run as an author runs them: `l2proxy plugin test`, with a node by its URL; and the
+same plugin in the daemon's own host, which must answer what the twin answers (project/expected.json).
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +14,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from middleware.errors import RpcError
 from proxy.cli.plugin import plugin
+from tests.host.neighbours import Home, new_keyring
 
 PROJECT = Path(__file__).parent / "project"
 
@@ -48,10 +53,34 @@ def test_the_twin_by_its_own_tests(node: str, capfd: pytest.CaptureFixture[str])
     ended = CliRunner().invoke(plugin, ["test", str(PROJECT), "--l1", node])
     said = capfd.readouterr()
     assert ended.exit_code == 0, said.out + said.err + ended.output
-    assert "8 passed" in said.out
+    assert "9 passed" in said.out
 
 
 @pytest.mark.parametrize("url", ["ftp://host/", "http:///path", "http://host:none/"])
 def test_a_node_that_is_none(url: str) -> None:
     ended = CliRunner().invoke(plugin, ["test", str(PROJECT), "--l1", url])
     assert (ended.exit_code, "--l1" in ended.output) == (2, True)
+
+
+async def test_the_daemon_answers_what_the_twin_does(tmp_path: Path) -> None:
+    folder = tmp_path / "sample"
+    shutil.copytree(PROJECT, folder)
+    manifest = folder / "plugin.toml"
+    head, _, rest = manifest.read_text().partition("[hub]")
+    manifest.write_text(head + rest[rest.index("[[action]]") :])  # no hub and no chain stand behind this host
+    home = Home(tmp_path / "data", new_keyring(tmp_path))
+    await home.open().start()
+    try:
+        await home.add(folder)
+        for row in json.loads((PROJECT / "expected.json").read_text()):
+            params = {"what": row["what"], "amounts": row.get("amounts", [])}
+            try:
+                result = await home.invoke("sample", "run", params)
+            except RpcError as error:
+                code = (error.to_json().get("data") or {}).get("code", error.code)
+                assert row["code"] in (code, None), (row, error.to_json())
+            else:
+                found = (json.loads(result["heard"]), result["sum"])
+                assert found == (row["answer"], row.get("sum", "0x0")), row
+    finally:
+        await home.close()

@@ -1,6 +1,7 @@
 // The testing twin, service by service; run by tests/sdk/js/test_testing.py as an author would.
 import assert from "node:assert/strict";
 import { FakeClock, FakeHost, FakeHub, FakeLayer1, HostError, Killed, layer1At, manifest } from "@l2proxy/sdk/testing";
+import expected from "../expected.json" with { type: "json" };
 import Sample from "../sample.js";
 
 async function started(options = {}) {
@@ -19,11 +20,15 @@ Deno.test("actions: params, results, the call, errors", async () => {
   const { host, run } = await started();
   assert.equal(manifest.id, "sample");
   assert.deepEqual(await host.invoke("run", { what: "heard", amounts: [1, "0x2", 3n] }, { key: "k" }), { heard: "[]", sum: "0x6" });
-  assert.deepEqual(await run("call"), { origin: "https://dapp.test", deadline: 0 });
+  const { origin, deadline } = await run("call");
+  assert.deepEqual([origin, deadline > Date.now() / 1000], ["https://dapp.test", true]);
   await assert.rejects(host.invoke("run", { what: "heard" }), refusal(-32602, "amounts"));
   await assert.rejects(host.invoke("run", { what: "heard", amounts: [], more: 1 }), refusal(-32602, "more"));
+  await assert.rejects(host.invoke("run", { what: 5, amounts: [] }), refusal(-32602, "params.what: a string"));
+  await assert.rejects(host.invoke("run", { what: "", amounts: [1.5] }), refusal(-32602, "params.amounts[0]: 1.5 is no safe integer"));
   await assert.rejects(host.invoke("none"), refusal(-32601, "no action none"));
-  await assert.rejects(run("heard", [2n ** 64n]), /result\.sum: 18446744073709551616 does not fit/);
+  await assert.rejects(run("heard", [2n ** 64n]), refusal(-32602, "params.amounts[0]"));
+  await assert.rejects(run("heard", [2n ** 64n - 1n, 1]), /result\.sum: 18446744073709551616 does not fit/);
   await assert.rejects(run("toomuch"), /result: odd/);
   await assert.rejects(run("mine"), (error) => error.code === 7 && error.data.try === "later");
   await assert.rejects(run("bug"), refusal(-32603, "plugin logs"));
@@ -34,10 +39,22 @@ Deno.test("actions: params, results, the call, errors", async () => {
   await host.stop();
 });
 
+Deno.test("what the daemon's host answers, too", async () => {
+  const host = new FakeHost(Sample, { layer1: new FakeLayer1({ answers: { eth_call: "0x2a" } }), hub: new FakeHub({ online: false }) });
+  await host.start();
+  for (const { what, amounts = [], sum = "0x0", answer, code } of expected) {
+    const invoked = host.invoke("run", { what, amounts });
+    if (code !== undefined) await assert.rejects(invoked, (error) => code === null || error.code === code, what);
+    else assert.deepEqual(await invoked, { heard: JSON.stringify(answer), sum });
+  }
+  await host.stop();
+});
+
 Deno.test("store, keys, state, log", async () => {
   const { host, run } = await started();
   assert.deepEqual(await run("store"), [[["a/2", 3], ["a/1", 2]], null]);
-  assert.deepEqual(await run("keys"), ["m/7002'/6'/0'/0'", "m/7002'/6'/0'/7'", true, 66]);
+  assert.deepEqual(await run("keys"), ["0'", "7'", true, 66]);
+  await assert.rejects(run("number"), refusal(-32602, "strings or Uint8Array, not 5"));
   await assert.rejects(run("unsigned"), refusal(-32602, "low s"));
   assert.deepEqual(await run("state"), [1, 2]);
   assert.deepEqual([host.state, host.revision], [{ a: "0x1", b: {} }, 2]);
@@ -132,7 +149,7 @@ Deno.test("the hub: messages in order, away, and a hook that fails is heard of",
   hub.goAway();
   await host.delivered();
   assert.deepEqual(await run("heard"), [["hub", "message", "ping!"], ["hub", "message", "AQ=="], ["hub", "close", 1006]]);
-  await assert.rejects(run("hub"), refusal(-32005, "away"));
+  await assert.rejects(run("hub"), refusal(4900, "away"));
   hub.goOnline();
   hub.deliver("break");
   await assert.rejects(host.stop(), refusal(-32603, "the plugin failed"));
