@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestServer
+from click.testing import CliRunner
 
 from middleware.waist import OWNER, Context
+from proxy.cli.plugin import plugin
 from proxy.cli.plugin_shown import shown
 from proxy.host.choices import InstallRefused
 from proxy.methods.plugin_administration import admin_handlers
@@ -49,8 +53,8 @@ ELSEWHERE = "http://127.0.0.1:1/stolen.tgz"  # what a lock may say of an address
 class Life:
     """A host, an index that has two versions of one dependency, and a plugin's folder that is locked to one of them."""
 
-    def __init__(self, home: Home, index: Index, source: Path) -> None:
-        self.home, self.index, self.source = home, index, source
+    def __init__(self, home: Home, index: Index, source: Path, bundler_cache: Path) -> None:
+        self.home, self.index, self.source, self.bundler_cache = home, index, source, bundler_cache
         for version in ("1.0.0", "2.0.0"):
             self.index.files[f"greeter-{version}.tgz"] = tarred(
                 (
@@ -91,7 +95,7 @@ async def life(tmp_path: Path, bundler_cache: Path) -> AsyncIterator[Life]:
         home = Home(tmp_path / "data", new_keyring(tmp_path), index=str(server.make_url("/")), cache=bundler_cache)
         home.open()
         await home.plugins.start()
-        yield Life(home, index, tmp_path / "source")
+        yield Life(home, index, tmp_path / "source", bundler_cache)
         await home.close()
 
 
@@ -119,6 +123,26 @@ async def test_a_bundle_is_installed_updated_rolled_back_and_disabled_like_any_p
     changed = life.home.plugins.get("demo")
     assert changed is not None
     assert not changed.enabled
+
+
+async def test_a_pack_is_the_same_bytes_twice_and_needs_neither_lock_nor_index(life: Life, tmp_path: Path) -> None:
+    life.write("1.0.0")
+    data = tmp_path / "author"
+    shutil.copytree(life.bundler_cache, data / "cache")
+    (data / "config.toml").write_text(f'[plugins]\nnpm = "{life.home.index}"\n')
+    packs = [tmp_path / "first.tar.gz", tmp_path / "second.tar.gz"]
+    for file in packs:
+        asked = ["pack", str(life.source), "--output", str(file), "--data", str(data), "--json"]
+        ran = await asyncio.to_thread(CliRunner().invoke, plugin, asked)
+        assert ran.exit_code == 0, ran.output
+    assert packs[0].read_bytes() == packs[1].read_bytes()
+    life.index.files.clear()
+    source = f"{packs[0]}#sha256={json.loads(ran.output)['sha256']}"
+    inspected = await life.home.plugins.catalog.installer.inspect(source)
+    assert inspected.manifest.dependencies is None
+    assert inspected.to_json()["bundle"] is None  # what the archive says of its making is its author's word
+    await life.home.add(Path(source))
+    assert await life.said() == "1.0.0 function"
 
 
 async def test_only_what_the_lock_names_by_digest_is_taken(life: Life, tmp_path: Path, bundler_cache: Path) -> None:
