@@ -62,9 +62,8 @@ class Party:
         self.password.touch(mode=0o600)
         self.password.write_text("the demo's password, kept beside its keystore\n")
         source: list[str | Path] = ["--mnemonic-file", phrase] if phrase else ["--mnemonic-out", self.folder / "phrase"]
-        await command("init", "--data", self.data, "--password-file", self.password, *source)
-        accounts = await command("account", "list", "--data", self.data)
-        self.address = accounts[0]["address"]
+        made = await command("init", "--data", self.data, "--password-file", self.password, *source)
+        self.address = made["address"]
 
     def on(self, l1: str, dev: bool) -> None:
         """Say which L1 node the daemon will ask."""
