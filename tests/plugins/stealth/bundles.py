@@ -59,6 +59,13 @@ async def archive(cache: Path, to: Path) -> str:
 
 def probe(esbuild: Path, to: Path) -> None:
     """Bundle the plugin's modules and the SDK's for tests that look into them, with no jail: it is our own code."""
-    arguments = [esbuild, PROJECT / "probe.js", "--bundle", "--format=esm", "--platform=browser", "--log-level=error"]
+    arguments: list[str | Path] = [
+        esbuild,
+        PROJECT / "probe.js",
+        "--bundle",
+        "--format=esm",
+        "--platform=browser",
+        "--log-level=error",
+    ]
     environment = {**os.environ, "NODE_PATH": str((TESTS / "node_modules").resolve())}
-    subprocess.run([*arguments, f"--outfile={to}"], env=environment, check=True)  # noqa: S603 - the pinned esbuild
+    subprocess.run([*arguments, f"--outfile={to}"], env=environment, check=True)

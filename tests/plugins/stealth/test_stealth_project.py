@@ -11,31 +11,14 @@ from typing import Any
 
 import pytest
 from coincurve import PrivateKey, PublicKey
-from eth_utils.address import to_checksum_address
-from eth_utils.crypto import keccak
 
 from proxy.cli.plugin_javascript import run_tests
 from proxy.host.manifest import read_manifest
 from tests.conftest import need
+from tests.plugins.stealth.bob import ORDER, Receiver
 from tests.plugins.stealth.bundles import FOLDER, PROJECT, locked, probe
 
-ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 VECTORS = 200
-
-
-class Receiver:
-    """ERC-5564 scheme 1 by another library: what the plugin's mathematics is compared with."""
-
-    def __init__(self, spending: bytes, viewing: bytes) -> None:
-        self.spending, self.viewing = PrivateKey(spending), PrivateKey(viewing)
-
-    def address(self, ephemeral: PublicKey) -> tuple[str, str, int]:
-        """Return stealth address, view tag and private key for an ephemeral public key."""
-        shared = keccak(ephemeral.multiply(self.viewing.secret).format())
-        key = (int.from_bytes(shared, "big") + self.spending.to_int()) % ORDER
-        public = PublicKey.combine_keys([self.spending.public_key, PrivateKey(shared).public_key])
-        assert public == PrivateKey.from_int(key).public_key
-        return to_checksum_address(keccak(public.format(compressed=False)[1:])[12:]), f"0x{shared[0]:02x}", key
 
 
 def vectors(chance: random.Random) -> list[dict[str, Any]]:
