@@ -66,6 +66,7 @@ export class FakeHost {
 
   /** Invoke an action as a site does; return its result in wire form (integers as 0x). Rejects with the plugin's code and message. */
   async invoke(action, params = {}, { origin = "https://dapp.test", key, deadline = Math.floor(Date.now() / 1000) + 60 } = {}) {
+    if (this.#running === null) throw new Error("the host is not started: `await host.start()` first");
     const declared = this.#actions.get(action);
     if (declared === undefined) throw new HostError({ code: -32601, message: `no action ${action}; there are ${[...this.#actions.keys()].join(", ") || "none"}` });
     const given = wanted(() => checked(declared.params, params, "params"));
@@ -105,6 +106,7 @@ export class FakeHost {
 
   /** Mine a block on a FakeLayer1, 12 s later, with `logs` in it; deliver it and fire the timers that are due. */
   async mine({ logs = [] } = {}) {
+    this.#needChain();
     await this.advance(12);
     const timestamp = Math.max(Math.floor(this.clock.now), Number(this.layer1.head.timestamp) + 1);
     this.layer1.mine({ logs, timestamp });
@@ -120,6 +122,7 @@ export class FakeHost {
 
   /** Replace the last `depth` blocks of a FakeLayer1 by others without logs, and deliver what that means. */
   async reorg(depth = 1) {
+    this.#needChain();
     await this.watches.reorg(depth);
     await this.delivered();
   }
@@ -187,6 +190,10 @@ export class FakeHost {
   /** See whether somebody waits in `until` for what is true now. */
   look() {
     for (const waiting of this.#waiting) if (waiting.condition()) waiting.resolve();
+  }
+
+  #needChain() {
+    if (typeof this.layer1?.mine !== "function") throw new Error("this needs a FakeLayer1: `new FakeHost(Plugin, { layer1: new FakeLayer1() })`");
   }
 
   #maybeDie(check, method, params) {

@@ -36,6 +36,10 @@ Deno.test("actions: params, results, the call, errors", async () => {
   await host.ask("lock");
   assert.deepEqual(await run("heard"), [["lock"]]);
   assert.throws(() => new FakeHost(Sample, { hubb: 1 }), /no option hubb/);
+  const bare = new FakeHost(Sample);
+  await assert.rejects(bare.invoke("run"), /not started/);
+  await assert.rejects(bare.mine(), /needs a FakeLayer1/);
+  await assert.rejects(bare.reorg(), /needs a FakeLayer1/);
   await host.stop();
 });
 
