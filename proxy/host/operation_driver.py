@@ -7,6 +7,7 @@ rule, or for `send` by the policy that the plugin's own gas may be spent in its 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -50,6 +51,8 @@ class Driver:
         self._records, self._rights, self._offers, self._steps, self._waits = records, rights, offers, steps, waits
         self._approvals, self._own, self._audit = approvals, own, audit
         self._clock, self._changed, self._give_room, self._doubts = clock, changed, give_room, doubts
+        self._asking: dict[str, asyncio.Future[Any]] = {}  # the questions that are open, by operation
+        self._recalled: set[str] = set()
 
     async def advance(self, operation: Operation, offer: Offer | None) -> bool:
         """Do the next thing; `offer`: made for it just now. Return whether to go on at once, False: with the next block.
@@ -96,7 +99,16 @@ class Driver:
         question = operation_question(
             operation, offer, operation.caused_by, lambda: self._rights.check(operation), apply
         )
-        decision = await self._approvals.ask(question)
+        asking = self._asking[operation.id] = asyncio.ensure_future(self._approvals.ask(question))
+        try:
+            decision = await asking
+        except asyncio.CancelledError:
+            if operation.id not in self._recalled:
+                raise
+            return
+        finally:
+            self._recalled.discard(operation.id)
+            del self._asking[operation.id]
         if operation.status != "running":
             raise RuntimeError(f"operation {operation.id} was approved and its approval was not applied")
         operation.decision = {
@@ -254,6 +266,12 @@ class Driver:
         operation.doubt = warning
         self._doubts.adopt(operation, warning)
         self._ask_again(operation)
+
+    def recall(self, operation: Operation) -> None:
+        """Take back the question that is open about it, if one is: it is asked anew."""
+        asking = self._asking.get(operation.id)
+        if asking is not None and asking.cancel():
+            self._recalled.add(operation.id)
 
     def _ask_again(self, operation: Operation, batch: Batch | None = None) -> None:
         """What was approved does not hold any more (too late, other code, more gas, nonce gone): back to the owner."""

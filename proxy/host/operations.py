@@ -161,6 +161,7 @@ class Operations:
     def _doubt(self, plugin_id: str, warning: str) -> None:
         for operation in self._records.of(plugin_id):
             self._doubts.add(operation, warning)
+            self._driver.recall(operation)
 
     def on_change(self, callback: Changed) -> None:
         """Call `callback(plugin id, operation)` after each change that is on disk."""

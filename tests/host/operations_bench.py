@@ -157,7 +157,10 @@ class Owner:
         if self.mood == "wait":
             future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
             self._waiting.append((question, future))
-            return await future
+            try:
+                return await future
+            finally:  # a question that was taken back cannot be answered
+                self._waiting = [waiting for waiting in self._waiting if waiting[1] is not future]
         if self.mood == "no":
             raise Refused("the owner said no")
         return self._yes(question)

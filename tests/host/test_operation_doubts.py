@@ -165,6 +165,18 @@ async def test_a_send_in_doubt_fails_for_only_the_plugin_knows_whether_it_is_due
     assert bench.chain.executed() == []
 
 
+async def test_an_open_question_is_taken_back_and_asked_for_the_other_version(bench: Bench) -> None:
+    bench.owner.mood = "wait"
+    await bench.submit()
+    await bench.owner.question()
+    assert bench.plugin is not None
+    bench.plugin = replace(bench.plugin, digest="sha256:2")
+    bench.operations.exchanged(PLUGIN)
+    await asked_again(bench, "plugin_code")
+    assert len(bench.owner.asked) == 2
+    assert bench.owner.asked[0].digest != bench.owner.asked[1].digest
+
+
 @pytest.mark.parametrize("why", ["", "the store was damaged and has been repaired"])
 async def test_a_question_waits_until_the_store_was_looked_at_and_says_what_came_of_it(bench: Bench, why: str) -> None:
     bench.owner.mood = "wait"
