@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from proxy.host.archives import unpack
-from proxy.host.bundling import answers, session
+from proxy.host.bundling import answers, launch, session
 from proxy.host.bundling.bundle import RECORD, bundled, without_lock
 from proxy.host.bundling.messages import Malformed, packet, parsed, read_packet
 from proxy.host.bundling.program import Program
@@ -22,7 +22,10 @@ from proxy.host.locks import Pinned
 from proxy.host.manifest import ManifestError, parse_manifest
 from proxy.host.package import File, digest_of_package
 from proxy.host.packing import pack
+from proxy.host.sandbox import bpf, rlimits
+from proxy.host.sandbox.syscalls import Architecture
 from tests.host.free_bundler import OPEN_LAUNCH, SECCOMP_ALONE, bundled_freely, program
+from tests.host.sandbox.test_filter import BOTH, EPERM, decide
 
 MANIFEST = b"""id = "demo"
 name = "Demo"
@@ -285,6 +288,27 @@ async def test_a_bundler_that_would_read_the_disk_by_itself_can_not(
     else:
         assert SECRET not in str(reply)
         assert "operation not permitted" in str(reply["errors"])
+
+
+@BOTH
+def test_the_bundler_may_make_threads_and_become_one_program_once(architecture: Architecture) -> None:
+    filter_ = bpf.jail_filter(launch.policy(), architecture)
+
+    def answer(name: str, *arguments: int) -> int:
+        return decide(filter_, architecture.audit, architecture.numbers[name], *arguments)
+
+    for flags in launch.A_THREAD:
+        assert answer("clone", flags) == bpf.ALLOW
+    for flags in (17, 0, 0x4111, 0x50F00 & ~0x10000, 0x50F00 | 1 << 28):  # fork, vfork; no thread; a user namespace
+        assert answer("clone", flags) == EPERM
+    assert answer("execveat", launch.PROGRAM_AT) == bpf.ALLOW
+    assert launch.PROGRAM_AT > rlimits.DESCRIPTORS  # so that no other file can ever have that number
+    assert {answer("execveat", at) for at in (0, 3, 99, 101, 2**32 - 100)} == {EPERM}
+    for name in ("execve", "ptrace", "mount", "io_uring_setup"):
+        assert answer(name) == bpf.KILL_PROCESS
+    for name in ("openat", "socket", "memfd_secret", "setns"):
+        assert answer(name) in (EPERM, bpf.KILL_PROCESS)
+    assert answer("mmap", 0, 4096, 7, 0x22) == EPERM
 
 
 def test_time_memory_and_output_end(bundler_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

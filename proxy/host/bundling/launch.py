@@ -35,15 +35,15 @@ def part(name: str) -> Any:
 
 def policy() -> Any:
     """Return what the bundler may call: as a Python plugin, with Go's threads and wake-ups, and the one exec."""
-    policies, numbers = part("policy"), part("syscalls").architecture().numbers
+    policies = part("policy")
     python = policies.python_policy()
     conditional = python.conditional | {
         "clone": policies.Argument(0, A_THREAD),
         "execveat": policies.Argument(0, (PROGRAM_AT,)),
         "sched_getaffinity": policies.Argument(0, (0, os.getpid())),
     }
-    allowed = (*python.allowed, *(name for name in WAKES if name in numbers))
     tripwires = tuple(name for name in python.tripwires if name != "execveat")
+    allowed = (*python.allowed, *WAKES)
     return dataclasses.replace(python, allowed=allowed, conditional=conditional, tripwires=tripwires)
 
 
