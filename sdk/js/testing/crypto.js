@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 
-/** Deterministic pretended keys and signatures: enough to test a plugin's decisions. A real one has the same four methods. */
+/** Deterministic pretended keys and signatures: enough to test a plugin's decisions. A real one has the same methods. */
 export class PretendCrypto {
   #seed;
   #signed = new Map();
@@ -15,6 +15,11 @@ export class PretendCrypto {
   account(path) {
     const digest = sha256(`${this.#seed}/${path}`);
     return { address: "0x" + digest.slice(0, 40), publicKey: "0x02" + digest };
+  }
+
+  /** Return 32 bytes that stand for the key at a path; the pretended address is not theirs. */
+  privateKey(path) {
+    return "0x" + sha256(`${this.#seed}/${path}/private`);
   }
 
   /** Sign `{typedData}` or `{message}`; the same content gives the same 65 bytes. */

@@ -19,6 +19,8 @@ export class Killed extends Error {}
 
 export interface Crypto {
   account(path: string): { address: string; publicKey: string };
+  /** For `derive`, where the manifest asks for keys.export. */
+  privateKey(path: string): string;
   sign(path: string, content: Record<string, unknown>): string;
   recover(content: Record<string, unknown>, signature: string): string | null;
   hash(params: Record<string, unknown>): string;
@@ -27,6 +29,8 @@ export interface Crypto {
 export class PretendCrypto implements Crypto {
   constructor(seed?: string);
   account(path: string): { address: string; publicKey: string };
+  /** For `derive`, where the manifest asks for keys.export. */
+  privateKey(path: string): string;
   sign(path: string, content: Record<string, unknown>): string;
   recover(content: Record<string, unknown>, signature: string): string | null;
   hash(params: Record<string, unknown>): string;

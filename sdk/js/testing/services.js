@@ -38,7 +38,10 @@ export function services(host) {
       accounts = Math.max(accounts, index + 1);
       return account(`${index}'`);
     },
-    derive: ({ path }) => account(path),
+    derive: ({ path }) => {
+      const exported = manifest === null || manifest.keys?.export === true;
+      return { ...account(path), ...(exported && { privateKey: host.crypto.privateKey(below(path)) }) };
+    },
     sign: (params) => {
       if (params.account === "owner") return { signature: host.crypto.sign("owner", content(params)) };
       asked(manifest?.keys, "keys: it has no [keys]");

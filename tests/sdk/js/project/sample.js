@@ -62,6 +62,7 @@ const WHAT = {
     const { path } = await this.keys.derive("7'");
     return [account.path, path, again === account.address, (await this.keys.hash({ abi: ["uint8"], values: [1n] })).length];
   },
+  async exported() { return (await this.keys.derive("1'")).privateKey; },
   number() { return this.localDatabase.put("k", 5); },
   unsigned() { return this.keys.recover({ message: "hello", signature: "0x00" }); },
   async money() {

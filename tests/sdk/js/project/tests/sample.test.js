@@ -64,7 +64,11 @@ Deno.test("store, keys, state, log", async () => {
   assert.deepEqual([host.state, host.revision], [{ a: "0x1", b: {} }, 2]);
   await run("log");
   assert.deepEqual(host.logs, [{ level: "warning", message: "careful", fields: { amount: "0x3" } }]);
+  assert.equal(await run("exported"), null);
   await host.stop();
+  const exporting = await started({ manifest: { ...manifest, keys: { ...manifest.keys, export: true } } });
+  assert.equal((await exporting.run("exported")).length, 66);
+  await exporting.host.stop();
   const next = await started({ store: host.store });
   assert.deepEqual((await next.run("store"))[1], null);
   assert.equal(next.host.store.size, 2);
