@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from proxy.demo.journey import PAYMENT, Journey, http_client
+from proxy.demo.journey import Journey
 from tests.conftest import TEST_PHRASE, Anvil
 from tests.journeys.clients.drive import client
 
@@ -93,26 +93,3 @@ async def test_a_power_cut_between_any_two_steps(short_tmp: Path) -> None:
 
         await walk(journey, cut)
     assert cuts == [name for name, _ in journey.steps][2:]
-
-
-async def test_a_power_cut_in_the_middle_of_the_payments_pays_each_order_once(short_tmp: Path) -> None:
-    async with journey_in(short_tmp, payments=12) as journey:
-        steps = dict(journey.steps)
-        for name in ("keys", "L1", "daemons", "funds", "contract", "hub", "install", "connect", "deposit"):
-            await steps[name]()
-        async with http_client(journey.alice.token_url) as shop:
-
-            async def order(number: int) -> Any:
-                params = {"toAddress": journey.bob.address, "value": str(PAYMENT)}
-                key = {"idempotencyKey": f"order-{number}"}
-                return await shop.request("l2_invoke", ["paychan", "makePayment", params, key])
-
-            for number in range(5):
-                await order(number)
-            under_way = asyncio.gather(*(order(number) for number in range(5, 9)), return_exceptions=True)
-            await journey.alice.kill()
-            await under_way
-        await journey.alice.start()
-        await steps["payments"]()  # asks for orders 0 to 11 again, with the same keys
-        for name in ("withdraw", "close", "balances"):
-            await steps[name]()

@@ -1,4 +1,4 @@
-"""The plugin's process is killed under a live daemon: the caller is told, it comes back, no wei and no order is lost."""
+"""The plugin's process is killed under a live daemon, then the daemon itself: no wei and no order is lost or doubled."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from middleware.errors import RpcError
 from proxy.demo.journey import PAYMENT, Journey, http_client
 from proxy.demo.party import Party
 from tests.conftest import TEST_PHRASE
+from tests.journeys.conftest import quick_keys  # noqa: F401  it takes itself
 
 pytestmark = pytest.mark.timeout(180)
 
 UP_TO_DEPOSIT = ("keys", "L1", "daemons", "funds", "contract", "hub", "install", "connect", "deposit")
 
 
-async def test_killed_while_it_pays_and_every_order_is_paid_once(short_tmp: Path) -> None:
+async def test_plugin_and_daemon_are_killed_while_they_pay_and_every_order_is_paid_once(short_tmp: Path) -> None:
     (phrase := short_tmp / "phrase").write_text(TEST_PHRASE)
-    journey = Journey(short_tmp, phrase, payments=4)
+    journey = Journey(short_tmp, phrase, payments=12)
     steps = dict(journey.steps)
     try:
         for name in UP_TO_DEPOSIT:
@@ -42,7 +43,12 @@ async def test_killed_while_it_pays_and_every_order_is_paid_once(short_tmp: Path
             # It is back, with its hub: at once, and for the very order that was cut off.
             assert await order(1) == {"nonce": "0x2", "balance": hex(10**18 - 2 * PAYMENT)}
             assert await order(1) == {"nonce": "0x2", "balance": hex(10**18 - 2 * PAYMENT)}
-        for name in ("payments", "withdraw", "close", "balances"):  # orders 0 and 1 are among the payments
+            assert (await order(2))["nonce"] == "0x3"
+            under_way = asyncio.gather(*(order(number) for number in range(3, 7)), return_exceptions=True)
+            await journey.alice.kill()  # as a power cut would, in the middle of the payments
+            await under_way
+        await journey.alice.start()
+        for name in ("payments", "withdraw", "close", "balances"):  # asks for orders 0 to 11 again, with the same keys
             await steps[name]()
         assert all(line.must == line.has for line in journey.balances)
     finally:
