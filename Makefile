@@ -1,6 +1,7 @@
 # make demo   the whole journey on an embedded L1, every wei checked
 # make test   formatting, lints, types, layers, all tests (make pytest: the tests alone)
 # make soak   the long runs
+# make bench-plugins  what plugins cost, beside a MetaMask snap
 # make bench  the proxy and its peers side by side (benchmarks/README.md); wants nginx and wrk
 # PYTHON=/path/to/python3.11 chooses the interpreter, VENV=dir where the environment goes.
 
@@ -14,8 +15,9 @@ COMPILED := $(VENV)/.compiled
 HOT_PATH := $(shell sed -n 's/^    "\(\(middleware\|proxy\)\/.*\.py\)",$$/\1/p' pyproject.toml)
 NODE_PACKAGES := tests/node_modules/.installed
 PEER_PACKAGES := benchmarks/metamask/node_modules/.installed
+SNAP_PACKAGES := benchmarks/snaps/node_modules/.installed
 
-.PHONY: demo test pytest soak bench lint lock
+.PHONY: demo test pytest soak bench bench-plugins lint lock
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED) $(COMPILED)
@@ -31,6 +33,9 @@ soak: $(INSTALLED) $(COMPILED) $(NODE_PACKAGES)
 
 bench: $(INSTALLED) $(COMPILED) $(NODE_PACKAGES) $(PEER_PACKAGES)
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-plugins: $(INSTALLED) $(COMPILED) $(NODE_PACKAGES) $(SNAP_PACKAGES)
+	$(BIN)/python -m benchmarks.plugins $(BENCH_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -56,9 +61,9 @@ $(NODE_PACKAGES): tests/package-lock.json
 	cd tests && npm ci --no-audit --no-fund
 	@touch $@
 
-$(PEER_PACKAGES): benchmarks/metamask/package-lock.json
+$(PEER_PACKAGES) $(SNAP_PACKAGES): benchmarks/%/node_modules/.installed: benchmarks/%/package-lock.json
 	@command -v npm >/dev/null || { echo "one of the benchmarks' peers needs Node.js 20 or newer with npm" >&2; exit 1; }
-	cd benchmarks/metamask && npm ci --no-audit --no-fund
+	cd benchmarks/$* && npm ci --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 # Rewrites requirements.lock from pyproject.toml; needs uv on the PATH. No registry address goes into the file.
