@@ -70,7 +70,12 @@ export class Payments {
       ...{ metadata: metadataOf(made.viewTag, value), to: metaAddress, value: value.toString(), key },
       ...{ announce: { state: "none", operation: null }, transfer: { state: "none", operation: null }, error: null },
     };
-    await this.#ask(payment, "announce");
+    try {
+      await this.#ask(payment, "announce");
+    } catch (error) {
+      await this.#forget(payment); // refused before anything was stored or asked: to be tried again as if for the first time
+      throw refusal(CODES.refused, error.message);
+    }
     return payment;
   }
 
@@ -87,7 +92,7 @@ export class Payments {
     const { announce, transfer } = payment;
     if (["asking", "failed"].includes(announce.state)) return await this.#ask(payment, "announce");
     if (!["asking", "failed"].includes(transfer.state)) throw refusal(CODES.nothing, `the payment to ${address} is ${statusOf(payment)}`);
-    if (await this.#chain.balance(address) > 0n || await this.#chain.nonce(address) > 0) {
+    if (await this.#chain.balance(address) >= BigInt(payment.value) || await this.#chain.nonce(address) > 0) {
       transfer.state = "done";
       await this.#save(payment);
       throw refusal(CODES.nothing, `the payment has arrived at ${address}`);
@@ -145,6 +150,11 @@ export class Payments {
     const keyed = payment.key === null ? {} : { [keyRow(payment.key)]: payment.stealthAddress };
     await this.#database.write({ [row(payment.stealthAddress)]: JSON.stringify(payment), ...keyed });
     this.#note(payment);
+  }
+
+  async #forget({ stealthAddress, key }) {
+    await this.#database.delete(row(stealthAddress), ...(key === null ? [] : [keyRow(key)]));
+    this.#unfinished.delete(stealthAddress);
   }
 
   #note(payment) {

@@ -130,9 +130,13 @@ Deno.test("what the owner refuses, what fails, and resume", async () => {
   assert.deepEqual([owner.of("plan").length, owner.of("transfer").length], [3, 1]); // announced first
   await owner.tell(sending, owner.of("plan").at(-1), "done");
   assert.deepEqual(await statuses(sending), ["refused"]); // the transfer is asked again when the owner says so
+  layer1.state.balances[stealthAddress.toLowerCase()] = 1n; // somebody's dust is no payment
+  await sending.invoke("resume", { stealthAddress });
+  await owner.tell(sending, owner.of("transfer").at(-1), "rejected");
+  assert.deepEqual([await statuses(sending), owner.of("transfer").length], [["refused"], 2]);
   layer1.state.balances[stealthAddress.toLowerCase()] = ETH;
   await assert.rejects(sending.invoke("resume", { stealthAddress }), /has arrived/);
-  assert.deepEqual([await statuses(sending), owner.of("transfer").length], [["done"], 1]);
+  assert.deepEqual([await statuses(sending), owner.of("transfer").length], [["done"], 2]);
   await assert.rejects(sending.invoke("resume", { stealthAddress: OWNER }), /no stealth address that was paid/);
   await sending.stop();
 });
@@ -143,6 +147,12 @@ Deno.test("nothing is begun for what cannot be paid", async () => {
   const offCurve = "0x02" + "00".repeat(31) + "05"; // 5³ + 7 has no root
   const refused = [[BOB, 0n, /more than nothing/], [BOB, 6n * ETH, /less than/], ["bob", 1n, /an address, or a meta-address/], [OWNER, 1n, /has registered no/], [offCurve, 1n, /no point/]];
   for (const [to, value, why] of refused) await assert.rejects(sending.invoke("send", { to, value }), why);
-  assert.deepEqual([owner.operations, await statuses(sending)], [[], []]);
+  const submit = sending.operations.submit;
+  sending.operations.submit = () => { throw Object.assign(new Error("the gas cannot be paid"), { code: -32000 }); };
+  await assert.rejects(sending.invoke("send", { to: BOB, value: ETH }, { key: "one" }), /gas cannot be paid/);
+  assert.deepEqual([owner.operations, await statuses(sending), sending.state.payments.refused], [[], [], 0]);
+  sending.operations.submit = submit;
+  await sending.invoke("send", { to: BOB, value: ETH }, { key: "one" });
+  assert.equal(owner.of("plan").length, 1);
   await sending.stop();
 });
