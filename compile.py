@@ -32,7 +32,7 @@ def main() -> None:
     modules = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["l2proxy"]["compiled"]
     sys.stderr.write(f"l2proxy: compiling {len(modules)} modules of the hot path, this takes a minute or two" + "\n")
     with tempfile.TemporaryDirectory() as folder:
-        extensions = mypycify(modules, opt_level="2", debug_level="0", target_dir=folder)
+        extensions = mypycify(modules, opt_level="1", debug_level="0", target_dir=folder)
         command = build_ext(Distribution({"name": "l2proxy", "ext_modules": extensions}))
         command.inplace, command.build_temp, command.build_lib = True, folder, folder
         command.ensure_finalized()
