@@ -177,7 +177,9 @@ async def test_what_is_no_module_of_the_package_is_refused_all_at_once(bundler_c
             await bundle(bundler_cache, files)
 
 
-async def test_native_code_and_webassembly_are_refused_with_the_list(bundler_cache: Path) -> None:
+async def test_native_code_webassembly_and_a_record_of_its_own_are_refused(bundler_cache: Path) -> None:
+    with pytest.raises(ManifestError, match=r"bundle\.json is what l2proxy writes"):
+        await bundle(bundler_cache, {"main.js": b"", RECORD: b"{}"})
     files = {"main.js": b"", "node_modules/a/x.wasm": b"", "node_modules/b/binding.gyp": b"", "own.node": b""}
     with pytest.raises(ManifestError, match=r"a/x\.wasm, node_modules/b/binding\.gyp, own\.node"):
         await bundle(bundler_cache, files)
@@ -352,6 +354,16 @@ def test_what_a_strange_process_says_is_checked() -> None:
     for bad in (b"", b"\0" * 4, b"\0" * 4 + b"\x09", b"\0" * 6, b"\0" * 4 + b"\x03\xff\0\0\0", b"\0" * 4 + deep):
         with pytest.raises(Malformed):
             parsed(bad)
+    for said, asks in (
+        ([], False),
+        ({"command": "on-resolve", "path": "x"}, False),
+        ({"command": "on-load", "path": 1, "namespace": "graph"}, False),
+        ({"error": "no such command"}, True),
+        ({"errors": ["x"]}, True),
+        ({"errors": [], "outputFiles": 1}, True),
+    ):
+        with pytest.raises(Malformed):
+            session._converse(io.BytesIO(packet(1, said, answer=asks)), lambda _: None, lambda _: {})
     with pytest.raises(Malformed, match="longer than its packet"):
         parsed(b"\0" * 4 + b"\x05" + b"\xff" * 4)
 

@@ -72,8 +72,10 @@ class Run:
             return f"it imports modules of node that no plugin may use: {listed(wanted)}"
         rows = []
         for error in errors[:_MOST_TOLD]:
-            place = error.get("location") or {}
-            where = f"{str(place.get('file')).removeprefix('graph:')}:{place.get('line')}: " if place else ""
+            place = error.get("location")
+            where = ""
+            if isinstance(place, dict):
+                where = f"{str(place.get('file')).removeprefix('graph:')}:{place.get('line')}: "
             rows.append(shorten(f"{where}{error.get('text')}", 200))
         return "the packages cannot be bundled: " + "; ".join(rows)
 
@@ -91,7 +93,7 @@ class Run:
             return {"id": 0, "path": importer, "namespace": "value"}
         if namespace == "value":
             return {"id": 0, "path": wanted, "external": True}
-        if request["with"] not in ({}, {"type": "json"}):
+        if request.get("with") not in ({}, {"type": "json"}):
             raise ManifestError(
                 f"{shorten(importer)} imports {shorten(wanted)!r} as something that is no module and no JSON"
             )

@@ -35,6 +35,8 @@ async def bundled(manifest: Manifest, files: list[File], graph: list[Pinned], pr
     `files`: the plugin's own and those of `graph` below `node_modules/`. What went into the bundle is left out.
     """
     refuse_native(files)
+    if any(file.name == RECORD for file in files):
+        raise ManifestError(f"{RECORD} is what l2proxy writes beside a bundle; give your file another name")
     opened = await program.open()
     # Shielded: the descriptor is the thread's, which may not find another file at its number because nobody waits any more.
     return await asyncio.shield(asyncio.to_thread(_bundled, manifest, files, graph, opened))
@@ -80,7 +82,7 @@ def _bundled(manifest: Manifest, files: list[File], graph: list[Pinned], program
         data, inputs = Run({file.name: file.data for file in files}, manifest.entry).result(program)
     finally:
         os.close(program)
-    left_out = (inputs | {RECORD}) - {manifest.entry}
+    left_out = inputs - {manifest.entry}
     record = {
         "bundler": "esbuild",
         "version": VERSION,

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import os
 import tempfile
+import threading
 from pathlib import Path
 from typing import Protocol
 
@@ -84,7 +85,7 @@ def _put(place: Path | None, data: bytes, sha256: str) -> int:
             return _put(Path(folder, "esbuild"), data, sha256)
     try:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = place.with_name(f".{place.name}.{os.getpid()}.draft")
+        draft = place.with_name(f".{place.name}.{os.getpid()}.{threading.get_ident()}.draft")
         draft.unlink(missing_ok=True)
         with draft.open("xb") as file:
             file.write(data)

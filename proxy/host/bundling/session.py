@@ -38,6 +38,7 @@ FLAGS = (
     "--log-level=silent",
     "--log-limit=20",
 )
+_ASKS = {"on-resolve": ("path", "importer", "namespace", "kind"), "on-load": ("path", "namespace")}
 LAUNCH = Path(__file__).with_name("launch.py")
 CODE = Path(__file__).parent.parent.parent.parent
 
@@ -73,13 +74,27 @@ def _converse(output: IO[bytes], send: Callable[[bytes], None], answer: Answer) 
         if not isinstance(value, dict):
             raise Malformed("a packet that is no object")
         if is_answer:
-            if "error" in value:
-                raise Malformed(shorten(str(value["error"]), 200))
-            return value
-        if value.get("command") in ("on-resolve", "on-load"):
+            return _checked_reply(value)
+        if value.get("command") in _ASKS:
+            _check_question(value)
             send(packet(number, answer(value), answer=True))
         else:
             send(packet(number, {"errors": [], "warnings": []}, answer=True))
+
+
+def _check_question(value: dict[str, Any]) -> None:
+    if not all(isinstance(value.get(name), str) for name in _ASKS[value["command"]]):
+        raise Malformed("a question without its parts")
+
+
+def _checked_reply(value: dict[str, Any]) -> dict[str, Any]:
+    if "error" in value:
+        raise Malformed(shorten(str(value["error"]), 200))
+    for name in ("errors", "outputFiles"):
+        rows = value.get(name) or []
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise Malformed(f"{name} that are no list of objects")
+    return value
 
 
 def _request(entry: str) -> dict[str, Any]:
