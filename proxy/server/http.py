@@ -35,7 +35,7 @@ from proxy.server.identity import (
 )
 from proxy.server.lanes import Lanes, Patience
 from proxy.server.listening import bind_loopback
-from proxy.server.peers import HALF_CLOSED_SECONDS, Peer, PeerServer
+from proxy.server.peers import HALF_CLOSED_SECONDS, STRANGE, Peer, PeerServer
 from proxy.server.plain_heads import PlainHeads
 from proxy.server.replies import preflight, reply, streamed, turned_away
 from proxy.server.taking import SlowReader, taken
@@ -145,6 +145,8 @@ class DappListener:
             return turned_away(503, error, page)
 
     async def _route(self, request: web.BaseRequest, identity: Identity) -> web.StreamResponse:
+        if request[STRANGE]:
+            raise Turned(505, InvalidRequest("this proxy speaks HTTP/1.1"))
         if request.method == hdrs.METH_OPTIONS and identity.page is not None:
             return self._preflight(request, identity.page)
         if request.method == hdrs.METH_GET and request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":

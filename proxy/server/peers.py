@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 
 from middleware.errors import InternalError, InvalidRequest, LimitExceeded, RpcError
@@ -26,6 +26,7 @@ from proxy.server.replies import closing, turned_away
 
 logger = logging.getLogger("l2proxy.door")
 
+STRANGE = web.RequestKey("strange", bool)  # whether a request was written in an HTTP of another kind
 HALF_CLOSED_SECONDS = 30.0  # for the answers to a client that sends no more; an upstream call takes no longer
 
 
@@ -175,7 +176,12 @@ def _begun(
     task: asyncio.Task[None],
 ) -> web.BaseRequest:
     cast(Peer, peer).begins(body)
-    return web.BaseRequest(message, body, peer, writer, task, asyncio.get_running_loop())
+    strange = message.version.major != 1
+    if strange:  # it is answered in the version that is spoken here (RFC 9110, 15.6.6)
+        message = message._replace(version=HttpVersion11)
+    request = web.BaseRequest(message, body, peer, writer, task, asyncio.get_running_loop())
+    request[STRANGE] = strange
+    return request
 
 
 def _malformed(message: str, cause: BaseException | None) -> tuple[int, str]:

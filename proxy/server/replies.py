@@ -48,6 +48,8 @@ def turned_away(status: int, error: RpcError, page: str | None) -> web.Response:
     response = reply(status, envelope.failure(envelope.NULL, error), page)
     if status == 405:
         response.headers["Allow"] = METHODS
+    if status == 505:
+        response.force_close()
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     if status == 426:

@@ -283,3 +283,14 @@ async def test_an_ordinary_client(listener: DappListener) -> None:
         calls = [json.loads(CALL) | {"id": number} for number in range(3)]
         async with session.post(url, json=calls) as response:
             assert [one["id"] for one in await response.json()] == [0, 1, 2]
+
+
+async def test_another_version_of_http_is_refused_in_ours(listener: DappListener) -> None:
+    """RFC 9110, 15.6.6: 505, in a version that both may read."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    first = f"POST / HTTP/2.0\r\nHost: 127.0.0.1:{listener.port}\r\nContent-Type: application/json\r\n"
+    writer.write(f"{first}Content-Length: {len(CALL)}\r\n\r\n".encode() + CALL)
+    answered = await reader.read()
+    assert answered.startswith(b"HTTP/1.1 505 ")
+    assert b"this proxy speaks HTTP/1.1" in answered
+    writer.close()
