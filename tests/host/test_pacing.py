@@ -68,6 +68,26 @@ async def test_who_took_too_long_gives_as_much_time_to_others() -> None:
     assert loop.time() - began < 0.04
 
 
+async def test_who_leaves_others_their_half_is_not_made_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, slept = [0.0], list[float]()
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    pace = Pace()
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    for _ in range(100):  # a fifth of the time
+        clock[0] += 5 * BURST
+        pace.spend(BURST)
+        await pace.give_way()
+    assert max(slept) == 0.0
+    pace.spend(10 * BURST)  # in no time at all
+    assert pace.is_due
+    await pace.give_way()
+    assert slept[-1] >= 10 * BURST
+
+
 async def test_blocking_work_is_done_one_by_one_in_order_and_to_its_end() -> None:
     aside, go = Aside(), threading.Event()
     done: list[int] = []

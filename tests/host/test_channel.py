@@ -1,0 +1,82 @@
+"""Lines on the pipe to a plugin: in pieces and many at once, in their order, up to the limit of one line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, cast
+
+from proxy.host import frames
+from proxy.host.channel import Channel
+
+
+class Pipe:
+    """The writing end, as the channel uses it; each write is one call of the system."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.transport = self
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+
+def answer(number: int, value: Any) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": number, "result": value}).encode() + b"\n"
+
+
+async def talked(*chunks: bytes, asks: int = 2) -> tuple[list[Any], str, list[bytes]]:
+    """Return what `asks` questions came to, why the channel ended, and what was written, when the plugin says `chunks`."""
+    reader, pipe = asyncio.StreamReader(limit=frames.MAX_LINE), Pipe()
+
+    async def handle(method: str, params: dict[str, Any]) -> Any:
+        return {method: params}
+
+    channel = Channel(reader, cast(asyncio.StreamWriter, pipe), handle, lambda *_: None)
+    asked = [asyncio.create_task(channel.request("invoke", {"n": n})) for n in range(asks)]
+    serving = asyncio.create_task(channel.serve())
+    await asyncio.sleep(0)
+    for chunk in chunks:
+        reader.feed_data(chunk)
+        for _ in range(4):
+            await asyncio.sleep(0)
+    reader.feed_eof()
+    reason = await serving
+    return await asyncio.gather(*asked, return_exceptions=True), reason, pipe.written
+
+
+async def test_lines_in_pieces_and_many_lines_in_one_piece() -> None:
+    both = answer(2, "b") + answer(1, "a")
+    for cut in (1, 20, len(both) // 2, len(both) // 2 + 3, len(both) - 1):
+        outcomes, reason, written = await talked(both[:cut], both[cut:])
+        assert (outcomes, reason) == (["a", "b"], "ended")
+        assert [json.loads(line)["params"] for line in b"".join(written).splitlines()] == [{"n": 0}, {"n": 1}]
+        assert len(written) == 1  # what was asked in one turn of the loop went out in one write
+    outcomes, reason, _ = await talked(*(both[at : at + 1] for at in range(len(both))))
+    assert (outcomes, reason) == (["a", "b"], "ended")
+
+
+async def test_requests_of_one_piece_are_answered_in_one_write() -> None:
+    asked = b"".join(b'{"jsonrpc":"2.0","id":%d,"method":"m","params":{}}\n' % n for n in range(5))
+    _, reason, written = await talked(asked, asks=0)
+    assert [json.loads(line)["id"] for line in b"".join(written).splitlines()] == [0, 1, 2, 3, 4]
+    assert (reason, len(written)) == ("ended", 1)
+
+
+async def test_a_line_is_refused_at_the_limit_in_whatever_pieces_it_comes() -> None:
+    whole = answer(1, "x" * (frames.MAX_LINE - len(answer(1, ""))))
+    assert len(whole) == frames.MAX_LINE
+    for pieces in ([whole], [whole[:7], whole[7:-1], whole[-1:]]):
+        outcomes, reason, _ = await talked(*pieces, asks=1)
+        assert (len(outcomes[0]), reason) == (frames.MAX_LINE - len(answer(1, "")), "ended")
+    for pieces in ([b" " + whole], [b"x" * frames.MAX_LINE], [b"x" * (frames.MAX_LINE - 1), b"x"]):
+        _, reason, _ = await talked(*pieces, asks=1)
+        assert "a line over" in reason
+    _, reason, _ = await talked(whole[:100], asks=1)
+    assert reason == "ended in the middle of a line"
