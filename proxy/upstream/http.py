@@ -22,7 +22,7 @@ from proxy.upstream.endpoint import Endpoint, connect
 from proxy.upstream.exchange import Exchange
 from proxy.upstream.figures import NodeFigures
 from proxy.upstream.http_connection import Connection
-from proxy.upstream.node_socket import Ask
+from proxy.upstream.node_socket import Ask, in_memory
 from proxy.upstream.traits import traits
 
 _CONNECTIONS = 128
@@ -202,5 +202,4 @@ def _envelope(request: Request) -> tuple[bytes, bytes]:
 
 
 async def _question(connection: Connection, method: str, params: list[Any]) -> bytes:
-    body = await connection.ask(*_envelope(Request(method, msgspec.json.encode(params)))).answer()
-    return body.read().body if isinstance(body, LargeReply) else body
+    return in_memory(await connection.ask(*_envelope(Request(method, msgspec.json.encode(params)))).answer())

@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 
 from middleware.errors import Disconnected, RpcError, shorten
-from middleware.waist import LargeReply, NodeReply
+from middleware.waist import NodeReply
 from proxy.storage.files import write_atomic
 from proxy.upstream.addresses import Address
 from proxy.upstream.failures import Unreachable
 from proxy.upstream.known_chains import public_name
-from proxy.upstream.node_socket import Ask
+from proxy.upstream.node_socket import Ask, in_memory
 
 _DEV_NAMES = ("anvil", "hardhatnetwork", "ganache", "ethereumjs testrpc")
 
@@ -82,8 +82,7 @@ def write_pin(path: Path, identity: ChainIdentity) -> None:
 
 async def _result(ask: Ask, method: str, params: list[Any]) -> Any:
     try:
-        answer = await ask(method, params)
-        return answer.result() if isinstance(answer, LargeReply) else NodeReply(answer).result()
+        return NodeReply(in_memory(await ask(method, params))).result()
     except Disconnected as error:
         raise Unreachable(f"it does not say which chain it serves: {method} was not answered with JSON-RPC") from error
     except RpcError as error:

@@ -19,7 +19,7 @@ from proxy.upstream.arrival import Lost, Oversize
 from proxy.upstream.exchange import Exchange
 from proxy.upstream.failures import Broken, Late, Unreachable
 from proxy.upstream.frames import Frame, Value
-from proxy.upstream.node_socket import Socket, too_large
+from proxy.upstream.node_socket import Socket, in_memory, too_large
 from proxy.upstream.pushes import Push, Subscribed
 from proxy.upstream.repeatable import may_repeat
 
@@ -115,9 +115,8 @@ class Line:
                 self._owe(pending.number)
 
     async def ask(self, request: Request, raw_id: bytes, deliver: Deliver | None = None) -> bytes:
-        """Return the answer to a question of the proxy's own, in memory; see `exchange`."""
-        body = await self.exchange(request, raw_id, deliver)
-        return body.read().body if isinstance(body, LargeReply) else body
+        """Return the answer to a question of the proxy's own, none of which is large; see `exchange`. Raise `Broken`."""
+        return in_memory(await self.exchange(request, raw_id, deliver))
 
     def unbind(self, subscription: str) -> None:
         """Deliver nothing of `subscription` any more."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias
 
 from middleware.errors import LimitExceeded
 from middleware.waist import LargeReply
+from proxy.upstream.failures import Broken
 from proxy.upstream.frames import Value
 
 Ask: TypeAlias = Callable[[str, list[Any]], Awaitable["bytes | LargeReply"]]
@@ -48,6 +49,14 @@ class Socket(Protocol):
 
 Open: TypeAlias = Callable[[Receiver], Awaitable[Socket]]
 """Open a socket; raise `Unreachable`."""
+
+
+def in_memory(body: bytes | LargeReply) -> bytes:
+    """Return the answer to a question of the proxy's own. Raise `Broken` for megabytes: nothing it asks is answered with these."""
+    if isinstance(body, LargeReply):
+        body.close()
+        raise Broken("it answers a short question with megabytes", repeatable=False)
+    return body
 
 
 def too_large() -> LimitExceeded:

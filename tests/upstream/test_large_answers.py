@@ -241,3 +241,12 @@ def test_memory_stays_flat(kind: str) -> None:
     assert b"".join(reply.parts()) == b"".join(stream())
     reply.close()
     assert peak < 16 * 1024 * 1024
+
+
+@pytest.mark.parametrize("kind", ["http", "ipc"])
+async def test_megabytes_are_no_answer_to_a_question_of_the_proxys_own(kind: str, short_tmp: Path) -> None:
+    before = descriptors()
+    with pytest.raises(Disconnected, match="answers a short question with megabytes"):
+        async with behind(FakeNode(version=VALUE), kind, short_tmp):
+            pytest.fail("it was let in")
+    assert descriptors() == before
