@@ -57,30 +57,40 @@ def check(session: Session, directory: Path, fix: bool) -> None:
 @click.option(
     "--l1", metavar="URL", help="A node the tests of an npm plugin may reach; they get the URL as Deno.args[0]."
 )
+@click.option("--bundled", is_flag=True, help="Test an npm plugin as it will be installed: fetch what its lock names.")
 @session_options
-def test(session: Session, directory: Path, l1: str | None) -> None:
+def test(session: Session, directory: Path, l1: str | None, bundled: bool) -> None:
     """Run the tests in DIRECTORY/tests with the SDK that l2proxy brings along; no daemon, no registry.
 
     Python: unittest, tests/test_….py. npm: the deno that runs plugins, tests/….test.js, with nothing open but reading the project.
     """
-    from proxy.host.manifest import ManifestError, read_manifest
+    from proxy.config import ConfigError
+    from proxy.host.manifest import read_manifest
 
     folder = directory.absolute()
+    hint = ""
     try:
         manifest = read_manifest(folder)
-    except ManifestError as error:
-        raise Failure(str(error)) from None
-    if manifest.runtime == "npm":
-        from proxy.cli.plugin_javascript import run_tests
+        if manifest.runtime == "npm":
+            from proxy.cli.plugin_javascript import run_tests
 
-        passed = run_tests(folder, manifest, l1, quiet=session.json)
-    elif l1 is not None:
-        raise Failure("--l1 is for npm plugins; tests in Python reach any node by themselves", USAGE)
-    else:
-        passed = _run_unittest(folder, quiet=session.json)
+            entry = _entry(asyncio.run(_packable(folder, session.data))) if bundled else None
+            passed = run_tests(folder, manifest, l1, quiet=session.json, entry=entry)
+            hint = "" if bundled or manifest.dependencies is None else "; --bundled tests what will be installed"
+        elif l1 is not None or bundled:
+            raise Failure("--l1 and --bundled are for npm plugins; tests in Python reach any node by themselves", USAGE)
+        else:
+            passed = _run_unittest(folder, quiet=session.json)
+    except (ValueError, ConfigError) as error:
+        raise Failure(str(error)) from None
     if not passed:
-        raise Failure("the tests failed")
+        raise Failure(f"the tests failed{hint}")
     session.show({"passed": True}, lambda _: "the tests passed")
+
+
+def _entry(packed: tuple[Manifest, list[File]]) -> bytes:
+    manifest, files = packed
+    return next(file.data for file in files if file.name == manifest.entry)
 
 
 def _run_unittest(folder: Path, *, quiet: bool) -> bool:

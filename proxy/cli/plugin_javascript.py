@@ -38,10 +38,10 @@ def sdk_folder() -> Path:
     raise Failure("this installation of l2proxy lacks its JavaScript SDK (proxy/sdk_js); install it again")
 
 
-def run_tests(folder: Path, manifest: Manifest, l1: str | None, *, quiet: bool) -> bool:
+def run_tests(folder: Path, manifest: Manifest, l1: str | None, *, quiet: bool, entry: bytes | None = None) -> bool:
     """Run the tests below `folder`/tests and tell whether they pass; `l1`: the one node they may reach. Raises Failure.
 
-    `quiet` keeps standard output free for the command's own answer.
+    `entry`: what stands in for the entry wherever it is imported, the bundle. `quiet` keeps standard output free for the command's own answer.
     """
     deno = deno_program()
     if deno is None:
@@ -50,13 +50,18 @@ def run_tests(folder: Path, manifest: Manifest, l1: str | None, *, quiet: bool) 
     if not any(path.name.endswith(_SUFFIXES) for path in tests.rglob("*test.*")):
         raise Failure(f"there is no tests/….test.js in {folder}")
     sdk = sdk_folder()
-    arguments = [str(deno), "test", *_FLAGS, f"--import-map={_import_map(sdk, manifest)}"]
-    arguments.append(f"--allow-read={','.join(_listed(path) for path in (folder, sdk, MODULES))}")
-    if l1 is not None:
-        arguments.append(f"--allow-net={_place(l1)}")
-    arguments += [str(tests), "--", *([] if l1 is None else [l1])]
-    with tempfile.TemporaryDirectory(prefix="l2proxy-deno-") as cache:
-        environment = {"DENO_DIR": cache, "DENO_NO_UPDATE_CHECK": "1"}
+    with tempfile.TemporaryDirectory(prefix="l2proxy-deno-") as own:
+        names = {}
+        if entry is not None:
+            bundle = Path(own, Path(manifest.entry).name)
+            bundle.write_bytes(entry)
+            names = {(folder / manifest.entry).as_uri(): bundle.as_uri()}
+        arguments = [str(deno), "test", *_FLAGS, f"--import-map={_import_map(sdk, manifest, names)}"]
+        arguments.append(f"--allow-read={','.join(_listed(path) for path in (folder, sdk, MODULES, Path(own)))}")
+        if l1 is not None:
+            arguments.append(f"--allow-net={_place(l1)}")
+        arguments += [str(tests), "--", *([] if l1 is None else [l1])]
+        environment = {"DENO_DIR": str(Path(own, "cache")), "DENO_NO_UPDATE_CHECK": "1"}
         if not sys.stdout.isatty():
             environment["NO_COLOR"] = "1"
         output = STDERR if quiet else None
@@ -66,9 +71,9 @@ def run_tests(folder: Path, manifest: Manifest, l1: str | None, *, quiet: bool) 
     return ended.returncode == 0
 
 
-def _import_map(sdk: Path, manifest: Manifest) -> str:
+def _import_map(sdk: Path, manifest: Manifest, more: dict[str, str]) -> str:
     told = json.dumps(msgspec.to_builtins(manifest), ensure_ascii=False)
-    names = {
+    names = more | {
         "@l2proxy/sdk/testing": (sdk / "testing" / "index.js").as_uri(),
         "#runtime/": MODULES.as_uri() + "/",
         "#manifest": _data_url("text/javascript", f"export default {told};"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from middleware.waist import OWNER, Context
 from proxy.cli.plugin import plugin
 from proxy.host.archives import unpack
 from proxy.methods.plugin_administration import admin_handlers
+from tests.host.conftest import bundler_cache  # noqa: F401 - the fixture
 from tests.host.neighbours import Home, new_keyring
 
 READ = """        {
@@ -135,6 +137,23 @@ def test_what_is_wrong_is_said_where_it_is(tmp_path: Path, capfd: pytest.Capture
     assert "there is no tests/….test.js" in run("test", str(project)).output
     (project / "plugin.toml").write_text("id = 1")
     assert "plugin.toml" in run("test", str(project)).output
+
+
+def test_the_bundle_is_tested_where_packages_need_a_bundler(tmp_path: Path, bundler_cache: Path) -> None:  # noqa: F811
+    project, data = written(tmp_path), tmp_path / "data"
+    shutil.copytree(bundler_cache, data / "cache")
+    module, manifest = project / "two-words.js", project / "plugin.toml"
+    module.write_text('import "./part";\n' + module.read_text())  # no runtime resolves a folder, every bundler does
+    (project / "part").mkdir()
+    (project / "part" / "index.js").write_text("globalThis.bundled = true;\n")
+    (project / "npm-shrinkwrap.json").write_text('{"lockfileVersion": 3, "packages": {"": {}}}')
+    manifest.write_text(manifest.read_text().replace("api = 1\n", 'api = 1\ndependencies = "npm-shrinkwrap.json"\n'))
+    assert "; --bundled tests what will be installed" in run("test", str(project)).output
+    (project / "tests" / "more.test.js").write_text(
+        'import "../two-words.js";\nDeno.test("one module", () => { if (!bundled) throw 1; });\n'
+    )
+    ended = run("test", str(project), "--bundled", "--data", str(data))
+    assert ended.exit_code == 0, ended.output
 
 
 @pytest.mark.parametrize("name", ["plugin", "error", "big-int", "under_score"])

@@ -11,15 +11,10 @@ export class PretendCrypto {
     this.#seed = seed;
   }
 
-  /** Return address and public key at a path ("owner": the main account). */
+  /** Return the key at a path ("owner": the main account). The private one goes to plugins that ask for keys.export. */
   account(path) {
     const digest = sha256(`${this.#seed}/${path}`);
-    return { address: "0x" + digest.slice(0, 40), publicKey: "0x02" + digest };
-  }
-
-  /** Return 32 bytes that stand for the key at a path; the pretended address is not theirs. */
-  privateKey(path) {
-    return "0x" + sha256(`${this.#seed}/${path}/private`);
+    return { address: "0x" + digest.slice(0, 40), publicKey: "0x02" + digest, privateKey: "0x" + sha256(digest) };
   }
 
   /** Sign `{typedData}` or `{message}`; the same content gives the same 65 bytes. */

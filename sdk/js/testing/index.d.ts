@@ -18,9 +18,8 @@ export class HostError extends Error {
 export class Killed extends Error {}
 
 export interface Crypto {
-  account(path: string): { address: string; publicKey: string };
-  /** For `derive`, where the manifest asks for keys.export. */
-  privateKey(path: string): string;
+  /** The private key goes to plugins whose manifest asks for keys.export, from `derive`. */
+  account(path: string): { address: string; publicKey: string; privateKey?: string };
   sign(path: string, content: Record<string, unknown>): string;
   recover(content: Record<string, unknown>, signature: string): string | null;
   hash(params: Record<string, unknown>): string;
@@ -28,9 +27,8 @@ export interface Crypto {
 
 export class PretendCrypto implements Crypto {
   constructor(seed?: string);
-  account(path: string): { address: string; publicKey: string };
-  /** For `derive`, where the manifest asks for keys.export. */
-  privateKey(path: string): string;
+  /** The private key goes to plugins whose manifest asks for keys.export, from `derive`. */
+  account(path: string): { address: string; publicKey: string; privateKey?: string };
   sign(path: string, content: Record<string, unknown>): string;
   recover(content: Record<string, unknown>, signature: string): string | null;
   hash(params: Record<string, unknown>): string;

@@ -16,7 +16,8 @@ export function services(host) {
   const below = (relative) => `${manifest?.keys?.path ?? PATH}/${relative}`;
   const account = (path) => {
     asked(manifest?.keys, "keys: it has no [keys]");
-    return { ...host.crypto.account(below(path)), path };
+    const { address, publicKey } = host.crypto.account(below(path));
+    return { address, publicKey, path };
   };
   const recover = (item) => {
     const address = host.crypto.recover(content(item), item.signature);
@@ -40,7 +41,7 @@ export function services(host) {
     },
     derive: ({ path }) => {
       const exported = manifest === null || manifest.keys?.export === true;
-      return { ...account(path), ...(exported && { privateKey: host.crypto.privateKey(below(path)) }) };
+      return { ...account(path), ...(exported && { privateKey: host.crypto.account(below(path)).privateKey }) };
     },
     sign: (params) => {
       if (params.account === "owner") return { signature: host.crypto.sign("owner", content(params)) };
