@@ -106,13 +106,15 @@ class Decision:
     chosen: Any = None
 
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
 def digest_of(value: Any) -> str:
     """Return `0x` + 64 hex digits: SHA-256 over the canonical JSON of `value` (sorted keys, no spaces, UTF-8).
 
     JSON types only; write quantities as strings, so that no reader of the JSON can round them.
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return "0x" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return "0x" + hashlib.sha256(_canonical(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def warning_code(warning: str) -> str:
