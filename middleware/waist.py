@@ -38,15 +38,20 @@ class Origin:
 
     kind: OriginKind
     name: str = ""
+    _text: str = field(init=False, repr=False, compare=False)  # asked for many times in every call
 
-    def __str__(self) -> str:
+    def __post_init__(self) -> None:
         match self.kind:
             case OriginKind.WEB:
-                return self.name
+                text = self.name
             case OriginKind.TOKEN | OriginKind.PLUGIN:
-                return f"{self.kind.value}:{self.name}"
+                text = f"{self.kind.value}:{self.name}"
             case _:
-                return str(self.kind.value)
+                text = str(self.kind.value)
+        object.__setattr__(self, "_text", text)
+
+    def __str__(self) -> str:
+        return self._text
 
     @classmethod
     def web(cls, origin: str) -> Origin:
