@@ -131,6 +131,17 @@ def users() -> tuple[int, ...]:
     return (0,) if identity.is_alone() else (0, identity.NOBODY)
 
 
+def is_almighty() -> bool:
+    """Return whether root here is the machine's own, with every capability; in a container it seldom is."""
+    with (
+        open("/proc/self/status") as rows,
+        open("/proc/sys/kernel/cap_last_cap") as last,
+        open("/proc/self/uid_map") as ids,
+    ):
+        held = next(int(row.split()[1], 16) for row in rows if row.startswith("CapEff"))
+        return held == (2 << int(last.read())) - 1 and ids.read().split() == ["0", "0", str((1 << 32) - 1)]
+
+
 def become(user: int) -> None:
     """Turn root into `user`, as if the daemon had been started by it; who is nobody else stays who he is."""
     if os.geteuid() == 0 and user != 0:
