@@ -6,7 +6,8 @@
 
 import { isFor, readAnnouncement } from "./scheme.js";
 
-const AT_ONCE = 32; // announcements between two writes; also between two moments for everything else that waits
+const AT_ONCE = 32; // announcements between two writes
+const BREATH = 8; // between two moments for everything else that waits: an announcement takes some milliseconds
 const MAX_KNOWN = 64; // announcements of one address that are told apart: anybody may repeat them for ever
 
 /** Finds what is for `keys`. `load` first. */
@@ -56,7 +57,8 @@ export class Scanner {
 
   async #stretch(logs) {
     const changed = new Map();
-    for (const log of logs) {
+    for (const [at, log] of logs.entries()) {
+      if (at % BREATH === 0) await new Promise((resolve) => setTimeout(resolve, 0));
       const told = readAnnouncement(log);
       if (told === null || !isFor(this.#keys, told)) continue;
       const add = (row) => row.announced.includes(idOf(log)) || row.announced.length >= MAX_KNOWN || row.announced.push(idOf(log));
@@ -64,7 +66,6 @@ export class Scanner {
     }
     const { blockNumber, logIndex, blockHash } = logs.at(-1);
     await this.#save(changed, { block: Number(blockNumber), logIndex: Number(logIndex), hash: blockHash });
-    await new Promise((resolve) => setTimeout(resolve, 0));
   }
 
   async #change(changed, log, change, fresh = null) {
