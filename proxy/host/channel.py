@@ -24,6 +24,7 @@ log = logging.getLogger("l2proxy.host")
 MAX_OPEN = 256  # requests of the plugin that run at once
 MAX_LATE = 4096  # answers we no longer wait for and still accept once
 AT_ONCE = 64 * 1024  # bytes read at once, and bytes that may wait to be written before reading stops
+MAX_UNREAD = 32 * 1024 * 1024  # bytes of answers a plugin may leave unread; beyond them a long answer is refused
 STALL = 30.0  # seconds a plugin may leave its standard input full
 _NONE: Any = object()
 
@@ -209,7 +210,13 @@ class Channel:
         except frames.BadFrame:
             refusal = LimitExceeded("plugin_line", f"the answer is longer than a line of {frames.MAX_LINE} bytes")
             line = frames.encode({"jsonrpc": "2.0", "id": number, "error": refusal.to_json()})
+        if len(line) > AT_ONCE and self._unread() + len(line) > MAX_UNREAD:
+            refusal = LimitExceeded("plugin_unread", f"{MAX_UNREAD} bytes of answers wait to be read; read them first")
+            line = frames.encode({"jsonrpc": "2.0", "id": number, "error": refusal.to_json()})
         self._write(line)
+
+    def _unread(self) -> int:
+        return int(self._writer.transport.get_write_buffer_size()) + sum(map(len, self._written))
 
     def _write(self, line: bytes) -> None:
         """Write `line` with all others of this turn of the loop: one call of the system for all of them."""

@@ -13,6 +13,7 @@ import pytest
 
 from middleware.errors import PluginTimeout, PluginUnavailable, RpcError
 from middleware.waist import Context
+from proxy.host import channel as channels
 from proxy.host import lifecycle, process
 from tests.host.neighbours import ECHO, SITE, Home, new_keyring, package
 
@@ -151,6 +152,25 @@ async def test_requests_that_are_never_read_back_are_bounded(home: Home, tmp_pat
         while channel._writer.transport.get_write_buffer_size() == 0:  # noqa: ASYNC110 - another process is polled
             await asyncio.sleep(0.01)
     assert channel._writer.transport.get_write_buffer_size() < 1024 * 1024
+
+
+async def test_long_answers_that_are_never_read_are_bounded(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "MAX_UNREAD", 4 << 20)
+    fill = 'say(json.dumps({"jsonrpc": "2.0", "id": 0, "method": "persist", "params": {"put": rows}}) + "\\n")\n'
+    ask = """'{"jsonrpc":"2.0","id":%d,"method":"load","params":{"prefix":""}}\\n' % n for n in range(1, 60)"""
+    code = RAW + "answer(hear(), {})\nhear()\nrows = {'k%d' % n: 'v' * 90000 for n in range(8)}\n" + fill
+    code += f"hear()\nsay(''.join({ask}))\ntime.sleep(60)\n"
+    await home.add(package(tmp_path, "hostile", code, ACTION + "[permissions]\nstore_bytes = 10000000\n"))
+    await home.running("hostile")
+    channel = await home.plugins._hosted["hostile"].life.channel()
+    with pytest.raises(PluginTimeout):
+        await home.invoke("hostile", "go")
+    async with asyncio.timeout(10):
+        while channel._open or channel._unread() < 1 << 20:  # noqa: ASYNC110 - another process is polled
+            await asyncio.sleep(0.01)
+    assert channel._unread() < 6 << 20
 
 
 async def test_five_crashes_quarantine_it_until_the_owner_adds_it_again(home: Home, tmp_path: Path) -> None:
