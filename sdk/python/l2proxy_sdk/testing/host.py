@@ -191,10 +191,10 @@ class FakeHost:
         if index is None:
             index = self._accounts
         self._accounts = max(self._accounts, index + 1)
-        return self._account(f"m/7002'/0'/0'/{index}'")
+        return {**self._account(f"{index}'"), "path": f"{index}'"}
 
     async def _on_derive(self, params: dict[str, Any]) -> Any:
-        return self._account(f"m/7002'/0'/0'/{params['path']}")
+        return self._account(str(params["path"]))
 
     async def _on_sign(self, params: dict[str, Any]) -> Any:
         path = str(params["account"])
@@ -252,7 +252,7 @@ class FakeHost:
         try:
             await self.hub.send(params["text"])
         except ConnectionError as error:
-            raise Failure({"code": -32005, "message": str(error)}) from None
+            raise Failure({"code": 4900, "message": str(error)}) from None
         return {}
 
     async def _on_schedule(self, params: dict[str, Any]) -> Any:
@@ -267,7 +267,7 @@ class FakeHost:
 
     def _account(self, path: str) -> dict[str, Any]:
         address, public_key = self.crypto.account(path)
-        return {"address": address, "publicKey": public_key, "path": path}
+        return {"address": address, "publicKey": public_key}
 
     def _operation(self, kind: str, params: dict[str, Any]) -> dict[str, Any]:
         if kind == "plan" and "operation" in params:
