@@ -40,7 +40,7 @@ _PROBE = Request("eth_chainId", b"[]", b"1")
 # Seconds a node may take to tell its newest block when several are compared.
 _LOOK_SECONDS = 5
 # Looks at the newest block between two questions which chain this is: a connection that stands may begin to serve another.
-_CONFIRM_EVERY = 10
+_CONFIRM_EVERY: float = 10
 
 
 class L1:

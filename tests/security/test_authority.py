@@ -138,7 +138,7 @@ async def test_security_14_nothing_is_allowed_unrecorded(
 ) -> None:
     house.authority.permissions.grant_invoke(SITE, "paychan", SPECS, Budget("ETH", 100, 60))
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise StorageError("disk full")
 
     if what == "permissions":
