@@ -6,7 +6,6 @@ Used by `following` and `subscriptions`, which make it anew when its connection 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from types import TracebackType
@@ -63,8 +62,11 @@ class NodeSubscription:
         if self._id is None or not self._line.usable:
             return
         self._line.unbind(self._id)
-        with contextlib.suppress(Disconnected):  # stopping: the connection ends, and all that is bound to it
-            self._spawn(_forget(self._line, self._id))
+        forgetting = _forget(self._line, self._id)
+        try:
+            self._spawn(forgetting)
+        except Disconnected:  # stopping: the connection ends, and all that is bound to it
+            forgetting.close()
 
     async def until_over(self, enough: asyncio.Event | None = None) -> None:
         """Wait until the connection has ended, or `enough` is set."""
