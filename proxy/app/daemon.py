@@ -7,6 +7,7 @@ finished before anything behind it goes.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -87,6 +88,8 @@ async def _serve(options: RunOptions, notice: Notice) -> None:
         asyncio.get_running_loop().add_signal_handler(number, _stop, stop, number)
     async with open_daemon(options, notice) as (services, doors):
         ready = _ready_line(doors.dapp, options.data, services.l1.chain_id)
+        gc.collect()
+        gc.freeze()  # what stands for the whole life is not looked through again
         if options.json:
             sys.stdout.write(json.dumps(ready) + "\n")
             sys.stdout.flush()

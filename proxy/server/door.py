@@ -74,6 +74,7 @@ class Waiting:
     def answered(self, answer: Answer) -> None:
         """Deliver the answer's body."""
         self._over = True
+        self.sent = None  # it knows this call: the two would wait for the garbage collector
         self._deliver(self._door.given(self._request, answer, self._started))
 
     def failed(self, error: Exception) -> None:
@@ -81,6 +82,7 @@ class Waiting:
         if self._over:
             return
         self._over = True
+        self.sent = None
         with asking.again(self._mark):
             body = self._door.failed(self._request, error, self._started)
         self._deliver(body)
@@ -88,6 +90,7 @@ class Waiting:
     def left(self) -> None:
         """Count a call whose asker has gone."""
         self._over = True
+        self.sent = None
         self._door.left(self._request, self._started)
 
     def withdrawn(self) -> None:

@@ -24,7 +24,10 @@ class Asker(Protocol):
 
 
 class Exchange:
-    """A request on its way, until it is `done`: settled, failed, or left by who asked. `asker` is set by whoever sent it."""
+    """A request on its way, until it is `done`: settled, failed, or left by who asked. `asker` is set by whoever sent it.
+
+    Asker and exchange know each other until then and no longer: the hot path leaves nothing for the garbage collector.
+    """
 
     __slots__ = ("asker", "done")
 
@@ -39,20 +42,25 @@ class Exchange:
     def leave(self) -> None:
         """Learn that nobody waits any more."""
         self.done = True
+        self.asker = None
 
     def settle(self, body: bytes | LargeReply) -> None:
         """Hand over the answer, if anybody still waits for it."""
-        if not self.done and self.asker is not None:
+        asker = self.asker
+        if not self.done and asker is not None:
             self.done = True
-            self.asker.settled(body)
+            self.asker = None
+            asker.settled(body)
         elif isinstance(body, LargeReply):
             body.close()
 
     def fail(self, error: Exception) -> None:
         """Tell who waits that there will be no answer."""
-        if not self.done and self.asker is not None:
+        asker = self.asker
+        if not self.done and asker is not None:
             self.done = True
-            self.asker.failed(error)
+            self.asker = None
+            asker.failed(error)
 
     async def answer(self) -> bytes | LargeReply:
         """Wait for the answer. Raise what the request failed with."""
