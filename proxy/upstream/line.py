@@ -28,6 +28,10 @@ log = logging.getLogger("l2proxy.upstream")
 # Notifications kept for subscriptions whose answer has not come yet, and subscriptions they are kept for.
 _ORPHANS = 64
 _TAIL = 200
+# Answers due on one socket before another one is taken: many small ones share its reads and writes; of large ones (bytes), which a
+# node makes and sends one after the other, each had better have its own.
+_MANY = 64
+_LARGE = 64 * 1024
 # Requests given up whose answers may still come, as far as they are remembered.
 _OWED = 1024
 # Who leaves after so many seconds in which nothing came has met a socket that is dead.
@@ -69,6 +73,7 @@ class Line:
         self.loop = asyncio.get_running_loop()
         self.heard = 0  # values that have come
         self.pending: dict[bytes, Pending] = {}
+        self.most = _MANY  # answers due from which on it is busy
         self.blocked = False  # the node does not read, or sends what all others have to wait for
         self._numbers = numbers
         self._unusable = unusable
@@ -178,6 +183,10 @@ class Line:
         if pending is None:
             self._unnumbered(frame, number)
             return
+        if len(frame.body) > _LARGE:
+            self.most = 1
+        elif self.most < _MANY:
+            self.most += 1
         if pending.done:
             return
         try:

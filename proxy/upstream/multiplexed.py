@@ -27,10 +27,10 @@ from proxy.upstream.traits import traits
 
 log = logging.getLogger("l2proxy.upstream")
 
-# Shared sockets at most, and how many answers may be due on one before the next is used: what shares a socket shares its writes
-# and reads, and system calls are what a call costs most.
+# Shared sockets at most: what shares a socket shares its writes and reads, and system calls are what a call costs most. Seconds
+# between two that are opened for want of more, and after one that failed or ended.
 _LINES = 4
-_BUSY = 64
+_PACE_SECONDS = 0.1
 _AGAIN_SECONDS = 5.0
 # Requests that travel alone, and long ones: connections open at once, and how many idle ones are kept.
 _ALONE_OPEN = 8
@@ -62,7 +62,7 @@ class Multiplexed:
         if not lines or traits(request.method).long or envelope.travels_alone(request):
             return None
         line = lines[0]
-        if line.blocked or len(line.pending) >= _BUSY:
+        if line.blocked or len(line.pending) >= line.most:
             line = self._less_busy()
         if line.blocked:
             return None
@@ -122,7 +122,7 @@ class Multiplexed:
         """Return the first shared socket that is not busy, or the one with the fewest answers due; ask for one more then."""
         open_ones = [line for line in self._lines if not line.blocked] or self._lines
         for line in open_ones:
-            if len(line.pending) < _BUSY:
+            if len(line.pending) < line.most:
                 return line
         self._grow()
         return min(open_ones, key=lambda line: len(line.pending))
@@ -130,7 +130,7 @@ class Multiplexed:
     def _grow(self) -> None:
         """Open one more shared socket for those who come later; where that fails the present ones do."""
         if len(self._lines) < _LINES and self._opening is None and time.monotonic() >= self._not_before:
-            self._not_before = time.monotonic() + _AGAIN_SECONDS
+            self._not_before = time.monotonic() + _PACE_SECONDS
             self._open()
 
     def _open(self) -> asyncio.Task[Line]:
@@ -144,6 +144,7 @@ class Multiplexed:
         if self._opening is task:
             self._opening = None
         if not task.cancelled() and (error := task.exception()) is not None:
+            self._not_before = time.monotonic() + _AGAIN_SECONDS
             log.debug("no shared socket to the L1 node: %s", error)
 
     async def _new_line(self) -> Line:
@@ -170,6 +171,7 @@ class Multiplexed:
         if line in self._lines:
             self._lines.remove(line)
             self._lost += 1
+            self._not_before = time.monotonic() + _AGAIN_SECONDS
 
     async def _apart(self, frame: bytes) -> bytes | LargeReply:
         """Return the answer to `frame`, sent over a socket that nobody else uses meanwhile."""

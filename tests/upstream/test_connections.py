@@ -393,3 +393,19 @@ async def test_another_chain_behind_a_standing_connection_is_noticed(
                 await l1.call("eth_getBalance")
             await asyncio.sleep(0)  # nothing is asked while the node rests
         assert await l1.call("eth_getBalance") == "0x1"
+
+
+@pytest.mark.parametrize("kind", ["ws", "ipc"])
+async def test_large_answers_do_not_wait_for_each_other_on_one_socket(kind: str, short_tmp: Path) -> None:
+    async def answer(request: dict[str, Any]) -> bytes:
+        return result(request, "0x" + "00" * (50_000 if request["method"] == "eth_getCode" else 1))
+
+    node = FakeNode(answer)
+    async with behind(node, kind, short_tmp) as l1, asyncio.timeout(20):
+        await asyncio.gather(*(l1.call("eth_getBalance") for _ in range(32)))
+        before = node.connections
+        while node.connections < before + 3:  # one more at a time, up to four for all
+            await asyncio.gather(*(l1.call("eth_getCode") for _ in range(8)))
+        for _ in range(100):
+            await asyncio.gather(*(l1.call("eth_getCode") for _ in range(8)))
+        assert node.connections == before + 3
