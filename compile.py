@@ -9,7 +9,9 @@ it was not (proxy/app/compiled.py). L2PROXY_PURE=1 leaves all as Python and take
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import sysconfig
 import tempfile
 import tomllib
 from pathlib import Path
@@ -29,14 +31,26 @@ def main() -> None:
     if os.environ.get("L2PROXY_PURE") == "1":
         sys.stderr.write("l2proxy: nothing is compiled (L2PROXY_PURE=1)\n")
         return
+    if (missing := what_is_missing()) is not None:
+        sys.stderr.write(f"l2proxy: {missing} is missing, so the hot path is not compiled and runs as Python, slower\n")
+        return
     modules = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["l2proxy"]["compiled"]
-    sys.stderr.write(f"l2proxy: compiling {len(modules)} modules of the hot path, this takes a minute or two" + "\n")
+    sys.stderr.write(f"l2proxy: compiling {len(modules)} modules of the hot path, this takes a minute or two\n")
     with tempfile.TemporaryDirectory() as folder:
         extensions = mypycify(modules, opt_level="1", debug_level="0", target_dir=folder)
         command = build_ext(Distribution({"name": "l2proxy", "ext_modules": extensions}))
         command.inplace, command.build_temp, command.build_lib = True, folder, folder
         command.ensure_finalized()
         command.run()
+
+
+def what_is_missing() -> str | None:
+    """Return what a C extension needs and this machine has not; None where it can be tried."""
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+    if shutil.which(compiler) is None:
+        return f"the C compiler ({compiler})"
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    return None if header.exists() else f"{header} (Debian: python3-dev)"
 
 
 def compiled() -> list[Path]:
