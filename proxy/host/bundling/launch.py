@@ -49,23 +49,16 @@ def policy() -> Any:
 
 def hold(config: dict[str, Any]) -> dict[str, Any]:
     """Lock all but the exec; return the layers, with `why` where the bundler must not run."""
-    launcher, landlock, namespaces, identity = map(part, ("launcher", "landlock", "namespaces", "identity"))
-    kernel, rlimits, seccomp = map(part, ("kernel", "rlimits", "seccomp"))
+    launcher, landlock, namespaces = map(part, ("launcher", "landlock", "namespaces"))
+    rlimits, seccomp = map(part, ("rlimits", "seccomp"))
     jail = launcher.Jail()
-
-    def become_nobody() -> None:
-        identity.leave_root()
-        jail.try_layer("namespaces", namespaces.lock)
-        identity.drop_capabilities()
-        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-        launcher.tie_to_host(config["parent"])
 
     def limit() -> None:
         rlimits.lock(config["memory"], address_space=False, threads=4096)
         resource.setrlimit(resource.RLIMIT_CPU, (config["seconds"], config["seconds"]))
 
     filter_ = policy()
-    jail.try_layer("identity", become_nobody)
+    jail.try_layer("identity", lambda: launcher.become_nobody(jail, config["parent"], namespaces.lock))
     jail.try_layer("landlock", lambda: landlock.lock([PROGRAM_AT]))
     jail.try_layer("rlimits", limit)
     jail.try_layer("seccomp", lambda: seccomp.lock(filter_))

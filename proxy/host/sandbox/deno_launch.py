@@ -47,7 +47,7 @@ def part(name: str) -> Any:
 def hold(config: dict[str, Any], deno: int) -> dict[str, Any]:
     """Set the layers before the exec; return what the next half has to know and the host to hear."""
     launcher, profiles, landlock, namespaces = map(part, ("launcher", "profiles", "landlock", "namespaces"))
-    identity, kernel, rlimits, bpf, syscalls = map(part, ("identity", "kernel", "rlimits", "bpf", "syscalls"))
+    rlimits, bpf, syscalls = map(part, ("rlimits", "bpf", "syscalls"))
     jail, profile, known = launcher.Jail(), profiles.DENO, syscalls.architecture()
     if known is None:
         return {"report": {**jail.to_json(), "why": launcher.NO_SANDBOX}}
@@ -56,14 +56,8 @@ def hold(config: dict[str, Any], deno: int) -> dict[str, Any]:
         with contextlib.suppress(FileNotFoundError):
             readable.append(os.open(path, os.O_PATH | os.O_CLOEXEC))
 
-    def become_nobody() -> None:
-        identity.leave_root()
-        jail.try_layer("namespaces", namespaces.lock_but_paths)
-        identity.drop_capabilities()
-        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-        launcher.tie_to_host(config["parent"])
-
-    jail.try_layer("identity", become_nobody)
+    parent, leave_paths = config["parent"], namespaces.lock_but_paths
+    jail.try_layer("identity", lambda: launcher.become_nobody(jail, parent, leave_paths))
     jail.try_layer("landlock", lambda: landlock.lock(readable))
     jail.try_layer("rlimits", lambda: rlimits.lock(config["memory"], address_space=False, threads=profile.threads))
     report = jail.to_json()

@@ -99,15 +99,21 @@ def lock(
     return jail
 
 
-def _become_nobody(jail: Jail, parent: int, without: frozenset[str]) -> None:
-    """Leave root, then every path, then every capability; last what a change of ids or namespaces would undo."""
+def become_nobody(jail: Jail, parent: int, leave_paths: Callable[[], object] | None) -> None:
+    """Leave root, then every path (`leave_paths`, the layer of namespaces), then every capability; last what a change of ids or
+    namespaces would undo. Every launcher's first step, before its exec where it has one.
+    """
     identity.leave_root()
-    if "namespaces" not in without:
-        jail.try_layer("namespaces", namespaces.lock)
+    if leave_paths is not None:
+        jail.try_layer("namespaces", leave_paths)
     identity.drop_capabilities()
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     tie_to_host(parent)
+
+
+def _become_nobody(jail: Jail, parent: int, without: frozenset[str]) -> None:
+    become_nobody(jail, parent, None if "namespaces" in without else namespaces.lock)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
 
 
 def _filter(jail: Jail, profile: Profile, line: socket.socket | None) -> None:
