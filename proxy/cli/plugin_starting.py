@@ -15,6 +15,29 @@ import click
 from proxy.cli import plugin_template_npm, plugin_template_python
 from proxy.cli.session import USAGE, Failure, Session, session_options
 
+# The same for both: a counter is a counter.
+_MANIFEST = """id = "$id"
+name = "$name"
+version = "0.1.0"
+description = "Counts what it is told."
+runtime = "$runtime"
+entry = "$entry"
+api = 1
+
+[keys]
+path = "m/$purpose'/0'/0'"
+
+[[action]]
+name = "add"
+description = "Add to the counter."
+params = [{ name = "amount", type = "uint64" }]
+returns = [{ name = "total", type = "uint64" }]
+approval = "policy"
+
+[permissions]
+store_bytes = 1048576
+"""
+
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
@@ -37,9 +60,9 @@ def new(session: Session, directory: Path, runtime: str) -> None:
         "kind": kind,
         "purpose": str(100_000 + secrets.randbelow(2**30)),  # nobody else's, most probably
     }
-    files = {
-        Template(file).substitute(words): Template(text).substitute(words) for file, text in template.FILES.items()
-    }
+    words |= {"runtime": runtime, "entry": Template(template.ENTRY).substitute(words)}
+    templates = {"plugin.toml": _MANIFEST, **template.FILES}
+    files = {Template(file).substitute(words): Template(text).substitute(words) for file, text in templates.items()}
     files |= template.copied()
     try:
         directory.mkdir(parents=True)

@@ -7,28 +7,6 @@ from __future__ import annotations
 
 TAKEN = frozenset({"Error", "Object", "BigInt", "String", "FakeHost", "Deno", "Injected", "Layer2Interface", "Plugin"})
 
-_MANIFEST = """id = "$id"
-name = "$name"
-version = "0.1.0"
-description = "Counts what it is told."
-runtime = "npm"
-entry = "$id.js"
-api = 1
-
-[keys]
-path = "m/$purpose'/0'/0'"
-
-[[action]]
-name = "add"
-description = "Add to the counter."
-params = [{ name = "amount", type = "uint64" }]
-returns = [{ name = "total", type = "uint64" }]
-approval = "policy"
-
-[permissions]
-store_bytes = 1048576
-"""
-
 _PACKAGE = """{
   "name": "$id",
   "private": true,
@@ -108,8 +86,8 @@ Deno.test("add", async () => {
 });
 """
 
+ENTRY = "$id.js"
 FILES = {
-    "plugin.toml": _MANIFEST,
     "package.json": _PACKAGE,
     "jsconfig.json": _EDITOR,
     "$id.js": _CODE,

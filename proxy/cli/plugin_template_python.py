@@ -4,28 +4,6 @@ from __future__ import annotations
 
 TAKEN = frozenset({"Plugin", "Total", "Action", "Tests"})  # class names the template cannot give away
 
-_MANIFEST = """id = "$id"
-name = "$name"
-version = "0.1.0"
-description = "Counts what it is told."
-runtime = "python"
-entry = "$module:$kind"
-api = 1
-
-[keys]
-path = "m/$purpose'/0'/0'"
-
-[[action]]
-name = "add"
-description = "Add to the counter."
-params = [{ name = "amount", type = "uint64" }]
-returns = [{ name = "total", type = "uint64" }]
-approval = "policy"
-
-[permissions]
-store_bytes = 1048576
-"""
-
 _CODE = '''"""$name: a plugin of l2proxy that keeps a counter."""
 
 from typing import TypedDict
@@ -66,7 +44,8 @@ class Test$kind(unittest.IsolatedAsyncioTestCase):
         await host.stop()
 '''
 
-FILES = {"plugin.toml": _MANIFEST, "$module.py": _CODE, "tests/test_$module.py": _TEST}
+ENTRY = "$module:$kind"
+FILES = {"$module.py": _CODE, "tests/test_$module.py": _TEST}
 
 
 def copied() -> dict[str, str]:

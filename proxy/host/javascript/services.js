@@ -142,7 +142,8 @@ function unblob(value) {
   return value?.base64 === undefined ? value : Uint8Array.fromBase64(value.base64);
 }
 
-function merged(target, patch) {
+/** Return `target` with a JSON merge patch (RFC 7396) applied. */
+export function merged(target, patch) {
   if (patch === null || typeof patch !== "object" || Array.isArray(patch)) return patch;
   const result = target !== null && typeof target === "object" && !Array.isArray(target) ? { ...target } : {};
   for (const [name, value] of Object.entries(patch)) {

@@ -1,5 +1,6 @@
 // Every host call of plugin.md, "Host services", answered from memory; what the manifest does not ask for is refused with 4100.
 
+import { merged } from "#runtime/services.js";
 import { HostError } from "#runtime/session.js";
 import { load, persist } from "./memory.js";
 
@@ -99,14 +100,4 @@ export function refused(code, message) {
 
 function content({ typedData, message, digest }) {
   return { typedData, message, digest };
-}
-
-function merged(target, patch) {
-  if (patch === null || typeof patch !== "object" || Array.isArray(patch)) return patch;
-  const result = target !== null && typeof target === "object" && !Array.isArray(target) ? { ...target } : {};
-  for (const [name, value] of Object.entries(patch)) {
-    if (value === null) delete result[name];
-    else result[name] = merged(result[name], value);
-  }
-  return result;
 }
