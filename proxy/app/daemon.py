@@ -88,7 +88,6 @@ async def _serve(options: RunOptions, notice: Notice) -> None:
         asyncio.get_running_loop().add_signal_handler(number, _stop, stop, number)
     async with open_daemon(options, notice) as (services, doors):
         ready = _ready_line(doors.dapp, options.data, services.l1.chain_id)
-        gc.collect()
         gc.freeze()  # what stands for the whole life is not looked through again
         if options.json:
             sys.stdout.write(json.dumps(ready) + "\n")
