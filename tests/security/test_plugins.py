@@ -82,6 +82,7 @@ async def test_a_broken_frame_ends_the_process_and_only_it(
     home: Home, tmp_path: Path, behaviour: tuple[str, str]
 ) -> None:
     await home.add(ECHO)
+    await home.running("echo")
     code = RAW + f"answer(hear(), {{}})\nmessage = hear()\n{behaviour[1]}\nsay('\\n')\ntime.sleep(60)\n"
     await home.add(package(tmp_path, "hostile", code, ACTION))
     await home.running("hostile")
@@ -119,6 +120,7 @@ async def test_silence_is_a_timeout_and_a_late_answer_is_dropped(home: Home, tmp
 async def test_a_flood_holds_up_nobody(home: Home, tmp_path: Path) -> None:
     flood = 'line = b\'{"jsonrpc":"2.0","method":"log","params":{"message":"x"}}\\n\' * 1000\nwhile True: say(line)\n'
     await home.add(ECHO)
+    await home.running("echo")
     await home.add(package(tmp_path, "hostile", RAW + "answer(hear(), {})\n" + flood, ACTION))
     await home.running("hostile")
     loop = asyncio.get_running_loop()
@@ -145,6 +147,7 @@ async def test_requests_that_are_never_read_back_are_bounded(home: Home, tmp_pat
     ask = 'line = (json.dumps({"jsonrpc":"2.0","id":n,"method":"load","params":{"prefix":""}}) + "\\n")\n'
     code = RAW + "answer(hear(), {})\nn = 0\nwhile True:\n    n += 1\n    " + ask + "    say(line)\n"
     await home.add(ECHO)
+    await home.running("echo")
     await home.add(package(tmp_path, "hostile", code, ACTION))
     assert await home.invoke("echo", "say", ["x", 1])
     channel = await home.plugins._hosted["hostile"].life.channel()
@@ -238,6 +241,7 @@ time.sleep(60)
 
 async def test_a_plugin_ends_with_its_host(home: Home) -> None:
     await home.add(ECHO)
+    await home.running("echo")
     await home.invoke("echo", "say", ["x", 1])
     pid = home.plugins.status("echo")["pid"]
     await home.plugins.close()
@@ -386,6 +390,7 @@ async def test_a_waiting_call_is_refused_on_revocation_and_on_lock(tmp_path: Pat
     await home.plugins.start()
     try:
         await home.add(ECHO)
+        await home.running("echo")
         await home.invoke("echo", "say", ["x", 1])
         first = asyncio.create_task(home.invoke("echo", "wait", [False]))
         second = asyncio.create_task(home.invoke("echo", "say", ["x", 1]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from l2proxy_sdk import Plugin
@@ -83,8 +84,8 @@ class FakeHost:
 
     async def start(self, restored: Any = False) -> list[dict[str, Any]]:
         """Start the plugin and connect its hub; return the actions it declares."""
-        self._spawn(self._guard(self._session.run()))
-        self._spawn(self._guard(self._peer.serve()))
+        self._spawn(self._session.run)
+        self._spawn(self._peer.serve)
         rows = [
             {"name": name, "chain": self.chain_id, "address": place, "since": 0}
             for name, place in self.gateways.items()
@@ -279,7 +280,7 @@ class FakeHost:
         steps = [_step(call) for call in calls]
         self.operations[number] = {"id": number, "kind": kind, "status": "awaiting_approval", "steps": steps}
         if self._execute is not None:
-            self._spawn(self._carry_out(number, kind, params))
+            self._spawn(partial(self._carry_out, number, kind, params))
         return {"operation": number}
 
     def _supplied(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -290,7 +291,7 @@ class FakeHost:
             raise Failure({"code": -32602, "message": "operation: a plan with a step that has no arguments yet"})
         step["args"] = params["args"]
         if self._execute is not None and operation["status"] == "waiting":
-            self._spawn(self._carry_out(params["operation"], "plan", {"steps": operation["steps"]}))
+            self._spawn(partial(self._carry_out, params["operation"], "plan", {"steps": operation["steps"]}))
         return {"operation": params["operation"]}
 
     async def _carry_out(self, number: str, kind: str, params: dict[str, Any]) -> None:
@@ -326,20 +327,17 @@ class FakeHost:
     def _deliver(self, kind: str, params: dict[str, Any]) -> None:
         if kind not in self._queues:
             self._queues[kind] = asyncio.Queue()
-            self._spawn(self._guard(self._pump(kind)))
+            self._spawn(partial(self._pump, kind))
         self._queues[kind].put_nowait(params)
 
     async def _pump(self, kind: str) -> None:
         while True:
             await self._peer.request(kind, await self._queues[kind].get())
 
-    async def _guard(self, work: Awaitable[None]) -> None:
-        with contextlib.suppress(ChannelClosed):
-            await work
-
-    def _spawn(self, work: Awaitable[None]) -> None:
-        async def run() -> None:
-            await work
+    def _spawn(self, begin: Callable[[], Awaitable[None]]) -> None:
+        async def run() -> None:  # begun here, so that nothing is left unawaited where it is cancelled before its turn
+            with contextlib.suppress(ChannelClosed):
+                await begin()
 
         task = asyncio.create_task(run())
         self._tasks.add(task)
