@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -26,18 +27,20 @@ from middleware.passing import Then, Watch
 from middleware.reply_members import ReplyMembers
 from middleware.waist import Answer, Context, LargeReply, Next, NodeReply, OriginKind, Request
 
-HELD = 2.0  # seconds an answer about the newest state is given again at most
-RENEWED = 1.0  # seconds after which one of its askers gets a new one, so that not all have to ask at once
-_SHORT_NUMBER = 18  # digits that fit an integer of 64 bits whatever they are
+HELD: Final = 2.0  # seconds an answer about the newest state is given again at most
+RENEWED: Final = 1.0  # seconds after which one of its askers gets a new one, so that not all have to ask at once
+_SHORT_NUMBER: Final = 18  # digits that fit an integer of 64 bits whatever they are
 
 
-_reply = msgspec.json.Decoder(ReplyMembers)
+_WEB: Final = OriginKind.WEB
+_RULES: Final = RULES
+_reply: Final = msgspec.json.Decoder(ReplyMembers)
 
 
 def partition(context: Context) -> str:
     """Return whose answers an asker may share: those of its own web origin, or those of everybody who is no page."""
     origin = context.origin
-    return origin.name if origin.kind is OriginKind.WEB else ""
+    return origin.name if origin.kind is _WEB else ""
 
 
 class Cache:
@@ -91,7 +94,7 @@ class Cache:
 
     def decide(self, request: Request, context: Context) -> Answer | None:
         """Return what is remembered, without waiting for anybody (`chain.Gate`)."""
-        body = self.get(request, context) if request.method in RULES else None
+        body = self.get(request, context) if request.method in _RULES else None
         return None if body is None else NodeReply(body)
 
     async def go_on(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002

@@ -1,4 +1,4 @@
-"""Remembered answers, bounded by bytes, the least recently used given up first. No rules in here; see `cache`.
+"""Remembered answers, bounded by bytes; the oldest is given up first, unless it was asked for since. No rules in here; see `cache`.
 
 Two shelves: what holds for ever, and what holds as long as the head does; the second is emptied in one go.
 """
@@ -6,22 +6,22 @@ Two shelves: what holds for ever, and what holds as long as the head does; the s
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 Key: TypeAlias = tuple[str, str, bytes]
 """Partition, method, raw params."""
 
-_OVERHEAD = 480  # bytes an entry costs beside its texts: key, entry, two dictionary slots
+_OVERHEAD: Final = 480  # bytes an entry costs beside its texts: key, entry, two dictionary slots
 
 
 class Kept:
     """One answer without its id.
 
     `until`: second of the clock when it ends, None for ever; `renew`: from when on it should be asked anew; `pin`: the block
-    that a tag named, (tag, hash).
+    that a tag named, (tag, hash); `asked_for`: again, since its turn to be given up.
     """
 
-    __slots__ = ("head", "pin", "renew", "size", "tail", "until")
+    __slots__ = ("asked_for", "head", "pin", "renew", "size", "tail", "until")
 
     def __init__(self, head: bytes, tail: bytes) -> None:
         self.head, self.tail = head, tail
@@ -29,6 +29,7 @@ class Kept:
         self.renew: float | None = None
         self.pin: tuple[str, str] | None = None
         self.size = 0
+        self.asked_for = False
 
 
 class CacheFigures:
@@ -53,14 +54,13 @@ class CacheStore:
         self._fleeting: OrderedDict[Key, Kept] = OrderedDict()
 
     def get(self, key: Key) -> Kept | None:
-        """Return what is kept under `key`, now the most recently used."""
+        """Return what is kept under `key`; it has another turn before it is given up."""
         kept = self._fleeting.get(key)
-        if kept is not None:
-            self._fleeting.move_to_end(key)
-            return kept
-        kept = self._lasting.get(key)
-        if kept is not None:
-            self._lasting.move_to_end(key)
+        if kept is None:
+            kept = self._lasting.get(key)
+            if kept is None:
+                return None
+        kept.asked_for = True
         return kept
 
     def put(self, key: Key, kept: Kept) -> None:
@@ -99,7 +99,11 @@ class CacheStore:
     def _give_up(self) -> None:
         # What the next head takes away anyhow goes first.
         shelf = self._fleeting or self._lasting
-        _, kept = shelf.popitem(last=False)
+        key, kept = shelf.popitem(last=False)
+        while kept.asked_for:  # since it was put, or had its last turn
+            kept.asked_for = False
+            shelf[key] = kept
+            key, kept = shelf.popitem(last=False)
         self.figures.bytes -= kept.size
         self.figures.entries -= 1
         self.figures.evictions += 1

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-_LOOKS = 0.1  # seconds between looks at the L1 side
-_THROWAWAY = ("anvil", "hardhat", "ganache", "ethereumjs", "eth-tester", "foundry", "tenderly", "buildbear")
-_THROWAWAY_CHAINS = frozenset({1337, 31337})
+_LOOKS: Final = 0.1  # seconds between looks at the L1 side
+_THROWAWAY: Final = ("anvil", "hardhat", "ganache", "ethereumjs", "eth-tester", "foundry", "tenderly", "buildbear")
+_THROWAWAY_CHAINS: Final = frozenset({1337, 31337})
 
 
 @dataclass(frozen=True, slots=True)

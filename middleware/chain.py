@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from middleware.methods import MethodTable
 from middleware.passing import Around, Send, Sent, Then
@@ -23,7 +23,7 @@ Terminal: TypeAlias = Callable[[Request, Context], Awaitable[Answer]]
 Decide: TypeAlias = Callable[[Request, Context], "Answer | None"]
 Quick: TypeAlias = Callable[[Request, Context, Then], "Sent | None"]
 """Send a call to the node without waiting; None: it has to be awaited."""
-MOST_DISPATCHES = 16  # a link that dispatches to itself is a mistake, not a reason to exhaust the stack
+MOST_DISPATCHES: Final = 16  # a link that dispatches to itself is a mistake, not a reason to exhaust the stack
 
 
 class Link(Protocol):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from middleware.answer_id import divide
 from middleware.cache import partition
@@ -22,7 +22,7 @@ from middleware.epoch import Epoch
 from middleware.passing import Then, Watch
 from middleware.waist import Answer, Context, LargeReply, Next, NodeReply, Request
 
-SHARED = frozenset(
+SHARED: Final = frozenset(
     {
         *RULES,
         *("eth_blockNumber", "eth_syncing", "net_listening", "net_peerCount", "web3_clientVersion"),

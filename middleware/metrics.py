@@ -10,16 +10,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
+from typing import Final
 
-ANSWERED = 0
+ANSWERED: Final = 0
 """The outcome of a call that got a result, or the node's own error."""
-GONE = 1
+GONE: Final = 1
 """The outcome of a call whose asker left before there was an answer."""
-OTHER = "other"
+OTHER: Final = "other"
 
-BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_QUICKEST: Final = 0.0005
+BOUNDS: Final = (_QUICKEST, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the time buckets, in seconds."""
-CODES = frozenset(
+CODES: Final = frozenset(
     {
         *(-32700, -32600, -32601, -32602, -32603, -32002, -32005, -32010, -32011, -32012),
         *(4001, 4100, 4200, 4900, 4902),
@@ -31,7 +33,7 @@ CODES = frozenset(
 class MethodFigures:
     """The figures of one label."""
 
-    __slots__ = ("answered", "buckets", "errors", "gone", "label", "seconds")
+    __slots__ = ("answered", "buckets", "errors", "gone", "label", "quickest", "seconds")
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -39,12 +41,13 @@ class MethodFigures:
         self.gone = 0
         self.errors: dict[int, int] = {}
         self.seconds = 0.0
-        self.buckets = [0] * (len(BOUNDS) + 1)  # the last is everything slower
+        self.quickest = 0  # calls of the first bucket, which is most of them
+        self.buckets = [0] * (len(BOUNDS) + 1)  # the others; the last is everything slower
 
     @property
     def calls(self) -> int:
         """How many calls there were."""
-        return sum(self.buckets)
+        return self.quickest + sum(self.buckets)
 
     def outcomes(self) -> Iterator[tuple[str, int]]:
         """Yield (`answered`, `gone` or the error code, calls) for everything that happened."""
@@ -58,7 +61,9 @@ class MethodFigures:
     def cumulative(self) -> list[tuple[str, float]]:
         """Return the buckets as Prometheus counts them: calls up to each bound, then all."""
         bounds = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
-        return [(bound, float(calls)) for bound, calls in zip(bounds, accumulate(self.buckets), strict=True)]
+        upto = accumulate(self.buckets, initial=self.quickest)
+        next(upto)
+        return [(bound, float(calls)) for bound, calls in zip(bounds, upto, strict=True)]
 
 
 class RequestFigures:
@@ -84,9 +89,14 @@ class RequestFigures:
 
     def observe(self, method: str, outcome: int, seconds: float) -> None:
         """Count one call: `outcome` is `ANSWERED`, `GONE` or the code of our error, `seconds` its time. Any text may be asked."""
-        row = self._by_method.get(method) or self._other
+        row = self._by_method.get(method)
+        if row is None:
+            row = self._other
         row.seconds += seconds
-        row.buckets[bisect_left(BOUNDS, seconds)] += 1
+        if seconds <= _QUICKEST:
+            row.quickest += 1
+        else:
+            row.buckets[bisect_left(BOUNDS, seconds)] += 1
         if outcome == ANSWERED:
             row.answered += 1
         elif outcome == GONE:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -21,20 +21,21 @@ from middleware.methods import EMPTY_FOR_STRANGERS, HANDSHAKE, MethodClass, Meth
 from middleware.waist import Answer, Context, Next, Origin, OriginKind, Request, result
 
 UnknownSites = Literal["ask", "read", "refuse"]
-ACCOUNT_METHODS = frozenset({"eth_sendTransaction", "personal_sign", "eth_signTypedData_v4"})
-NEEDS_KEYS = ACCOUNT_METHODS | {"eth_requestAccounts", "l2_invoke"}
-FILTERS = frozenset(
+ACCOUNT_METHODS: Final = frozenset({"eth_sendTransaction", "personal_sign", "eth_signTypedData_v4"})
+NEEDS_KEYS: Final = ACCOUNT_METHODS | {"eth_requestAccounts", "l2_invoke"}
+FILTERS: Final = frozenset(
     {
         *("eth_subscribe", "eth_unsubscribe", "eth_newFilter", "eth_newBlockFilter", "eth_newPendingTransactionFilter"),
         *("eth_getFilterChanges", "eth_getFilterLogs", "eth_uninstallFilter", "rpc.discover"),
     }
 )
 """Served here, and still open to everyone who may read the chain."""
-_HELD = NEEDS_KEYS | {"eth_accounts", "eth_subscribe", "l2_getState", "l2_getDeposits", "l2_getOperations"}
+_ANONYMOUS: Final = OriginKind.ANONYMOUS
+_HELD: Final = NEEDS_KEYS | {"eth_accounts", "eth_subscribe", "l2_getState", "l2_getDeposits", "l2_getOperations"}
 """What takes more than being connected."""
 
-_ID = re.compile(r"[a-z0-9-]{2,32}")
-_ACTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_ID: Final = re.compile(r"[a-z0-9-]{2,32}")
+_ACTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 class Permissions(Protocol):
@@ -100,7 +101,7 @@ class PermissionLink:
         """Return None to go on, `[]` as an answer, or raise 4100. Waits for nobody."""
         origin, method = context.origin, request.method
         kind = origin.kind
-        if kind is OriginKind.ANONYMOUS and method in self._open:
+        if kind is _ANONYMOUS and method in self._open:
             return None
         if kind is OriginKind.WEB:
             if not self._permissions.is_connected(origin):

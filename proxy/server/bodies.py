@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
-PART = 256 * 1024  # bytes of a part
+PART: Final = 256 * 1024  # bytes of a part
 logger = logging.getLogger("l2proxy.door")
 
 

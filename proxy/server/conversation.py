@@ -61,6 +61,7 @@ class Conversation:
 
     async def _read(self, messages: AsyncIterator[bytes]) -> None:
         async for body in messages:
+            self._door.vigil.came()
             while self._calls and (len(self._calls) >= self._most_calls or self._bytes + len(body) > MOST_BYTES):
                 await asyncio.wait(self._calls, return_when=asyncio.FIRST_COMPLETED)
             begun = self._door.begin(body, self._context)
@@ -71,6 +72,7 @@ class Conversation:
                 call.add_done_callback(self._calls.discard)
             elif begun is not None:
                 await self._outbox.put(begun)
+                self._door.vigil.expect()
 
     async def _answer(self, later: Later, size: int) -> None:
         try:
@@ -79,6 +81,8 @@ class Conversation:
             self._bytes -= size
         if answer is not None:
             await self._outbox.put(answer)
+            if len(self._calls) == 1:  # this one
+                self._door.vigil.expect()
 
     async def _finish_calls(self, writer: asyncio.Task[None], hung_up: Callable[[], bool], *, stopping: bool) -> None:
         while self._calls and not writer.done() and (stopping or not hung_up()):

@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
-from time import perf_counter
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from middleware import asking
 from middleware.chain import Way
@@ -26,8 +26,11 @@ from middleware.waist import Answer, Context, LargeReply, NodeReply, Request, Re
 from proxy.server import bodies, envelope
 from proxy.server.bodies import Body
 from proxy.server.envelope import Batch, Invalid
+from proxy.vigil import Vigil
 
 logger = logging.getLogger("l2proxy.door")
+
+_clock: Final = time.perf_counter
 
 Answering: TypeAlias = Callable[[Request, Context], Awaitable[Answer]]
 """The chain, or whatever else answers one call."""
@@ -118,6 +121,8 @@ class Door:
         self._most_items = batch
         self._most_bytes = response
         self.figures = RequestFigures() if figures is None else figures
+        self.vigil = Vigil()
+        """Waits for the next request of whom a lane or conversation has just answered."""
 
     async def answer(self, body: bytes, context: Context) -> Body | None:
         """Return the body that answers `body`, or None when it holds notifications only."""
@@ -136,12 +141,14 @@ class Door:
         read = envelope.parse(body, self._most_items)
         if type(read) is not Request:
             return self._others(read, context)  # type: ignore[arg-type]
-        started = perf_counter()
-        mark = asking.begin(context)
+        started = _clock()
+        asking.enter(context)
         try:
             found = self._gates(read, context)
             if not isinstance(found, Way):
+                asking.over()
                 return self.given(read, found, started)
+            mark = asking.follow(context)
             if found.quick is not None:
                 waiting = Waiting(self, read, mark, started, deliver)
                 waiting.sent = found.quick(read, context, waiting)
@@ -149,10 +156,11 @@ class Door:
                     return waiting
             return self._awaited(read, found.rest(read, context), started)
         except Exception as error:  # noqa: BLE001  the last line, as in _one
+            asking.follow(context)
             return self.failed(read, error, started)
 
     def _one(self, request: Request, context: Context) -> Body | Later | None:
-        started = perf_counter()
+        started = _clock()
         asking.begin(context)
         try:
             answer = self._enter(request, context)
@@ -176,11 +184,11 @@ class Door:
 
     def left(self, request: Request, started: float) -> None:
         """Count a call whose asker left before there was an answer."""
-        self.figures.observe(request.method, GONE, perf_counter() - started)
+        self.figures.observe(request.method, GONE, _clock() - started)
 
     def given(self, request: Request, answer: Answer, started: float) -> Body | None:
         """Count an answered call, and return the body of its answer."""
-        self.figures.observe(request.method, ANSWERED, perf_counter() - started)
+        self.figures.observe(request.method, ANSWERED, _clock() - started)
         if request.id is not None:
             return envelope.body_of(answer, request.id)
         if isinstance(answer, LargeReply):
@@ -190,7 +198,7 @@ class Door:
     def failed(self, request: Request, error: Exception, started: float) -> bytes | None:
         """Count a call that failed, and return the body that says so."""
         told = error if isinstance(error, RpcError) else _logged(request, error)
-        self.figures.observe(request.method, told.code, perf_counter() - started)
+        self.figures.observe(request.method, told.code, _clock() - started)
         return None if request.id is None else envelope.failure(request.id, told)
 
     def _invalid(self, call: Invalid) -> bytes:

@@ -8,6 +8,7 @@ judged (hardening.md 1). Specification: jsonrpc.org/specification; "Equal" of rp
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -18,10 +19,10 @@ from middleware.waist import Answer, NodeReply, Request, Result
 from proxy.server.bodies import Body
 from proxy.server.members import Members, UsualMembers
 
-VERSION = b'"2.0"'
-MOST_DEPTH = 128  # of brackets; what serde, and with it most nodes, reads
-MOST_MEMBERS = 1000  # of one call: four have a meaning, and each is looked at
-NULL = b"null"
+VERSION: Final = b'"2.0"'
+MOST_DEPTH: Final = 128  # of brackets; what serde, and with it most nodes, reads
+MOST_MEMBERS: Final = 1000  # of one call: four have a meaning, and each is looked at
+NULL: Final = b"null"
 
 
 class Invalid:
@@ -43,16 +44,17 @@ class Batch:
         self.calls = calls
 
 
-_usual = msgspec.json.Decoder(UsualMembers)
-_envelope = msgspec.json.Decoder(Members)
-_members = msgspec.json.Decoder(dict[str, Raw])
-_items = msgspec.json.Decoder(list[Raw])
-_text = msgspec.json.Decoder(str)
-_SPACE = b" \t\r\n"
-_FRAME = len(b'{"jsonrpc":"2.0","id":,"method":"","params":}')
-_BEGINS_ID = b'"-0123456789n'
-_KEY = re.compile(rb'[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
-_NEXT = re.compile(rb"[ \t\r\n]*([,}])")
+_bytes: Final = b"".join  # of a Raw: in a third of the time that bytes() takes
+_usual: Final = msgspec.json.Decoder(UsualMembers)
+_envelope: Final = msgspec.json.Decoder(Members)
+_members: Final = msgspec.json.Decoder(dict[str, Raw])
+_items: Final = msgspec.json.Decoder(list[Raw])
+_text: Final = msgspec.json.Decoder(str)
+_SPACE: Final = b" \t\r\n"
+_FRAME: Final = len(b'{"jsonrpc":"2.0","id":,"method":"","params":}')
+_BEGINS_ID: Final = b'"-0123456789n'
+_KEY: Final = re.compile(rb'[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_NEXT: Final = re.compile(rb"[ \t\r\n]*([,}])")
 
 
 def parse(body: bytes, most_items: int) -> Request | Invalid | Batch:
@@ -85,7 +87,7 @@ def _call(body: bytes) -> Request | Invalid:
         usual = _usual.decode(body)
     except msgspec.ValidationError:
         return _unusual(body)
-    version, raw_id, method, params = usual.jsonrpc, bytes(usual.id), usual.method, bytes(usual.params)
+    version, raw_id, method, params = usual.jsonrpc, _bytes((usual.id,)), usual.method, _bytes((usual.params,))
     if (
         len(raw_id) + len(method) + len(params) + _FRAME == len(body)
         and version == "2.0"

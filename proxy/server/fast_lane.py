@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
-from typing import cast
+from typing import Final, cast
 
 from middleware.errors import InvalidRequest, LimitExceeded
 from middleware.waist import Context
@@ -28,11 +28,13 @@ from proxy.server.replies import Heads, closing
 
 logger = logging.getLogger("l2proxy.door")
 
-AT_ONCE = 64 * 1024  # bytes that wait unread behind a request, and bytes of small answers joined in one write
-IN_A_ROW = 32  # requests of one connection answered before others have their turn
-MOST_KNOWN = 16  # heads a connection remembers
-NO_HEAD = b"\n"  # what no request begins with
-HALF, FOREIGN = -1, -2  # a request that is not all there; one for the slow lane
+AT_ONCE: Final = 64 * 1024  # bytes that wait unread behind a request, and bytes of small answers joined in one write
+IN_A_ROW: Final = 32  # requests of one connection answered before others have their turn
+MOST_KNOWN: Final = 16  # heads a connection remembers
+NO_HEAD: Final = b"\n"  # what no request begins with
+HALF: Final = -1  # a request that is not all there
+FOREIGN: Final = -2  # one for the slow lane
+NOW: Final = 0.0  # since when a connection waits that was answered after the last look
 
 
 class FastLane:
@@ -174,6 +176,7 @@ class FastLane:
 
     def data_received(self, data: bytes) -> None:
         """Answer the requests in `data`, or keep it for later."""
+        self._lanes.door.vigil.came()
         if self._over:
             return
         if not self._busy and data.startswith(self._head):
@@ -199,6 +202,8 @@ class FastLane:
 
     def look(self, now: float) -> None:
         """End what has waited too long."""
+        if self._since == NOW:
+            self._since = now
         waited, patience = now - self._since, self._lanes.patience
         if self._over or not self._writable:
             taken = self._sent - self._transport.get_write_buffer_size()
@@ -235,11 +240,11 @@ class FastLane:
             self._busy = True
             self._waiting = outcome
         elif type(outcome) is bytes:
-            self._since = self._lanes.loop.time()
+            self._since = NOW
             self._write(self._heads.full(len(outcome)) + outcome)
             self._go_on(0)
         elif outcome is None:
-            self._since = self._lanes.loop.time()
+            self._since = NOW
             self._write(self._heads.empty())
             self._go_on(0)
         else:
@@ -269,7 +274,7 @@ class FastLane:
             else:
                 later = cast("Large | Later | Waiting", outcome)
         if answers:
-            self._since = self._lanes.loop.time()
+            self._since = NOW
             self._write(b"".join(answers))
         if at < len(data):
             self._unread, self._skip, self._held = [data], at, len(data) - at
@@ -428,7 +433,7 @@ class FastLane:
         if self._over:
             return
         self._busy = False
-        self._since = self._lanes.loop.time()
+        self._since = NOW
         if self._unread and not self._lanes.closing:
             self._read(*self._all_unread())
         else:
@@ -448,6 +453,8 @@ class FastLane:
             self._lanes.loop.call_soon(self._answered)
         elif self._said_all or (self._lanes.closing and not self._needed):
             self._end()
+        else:
+            self._lanes.door.vigil.expect()
 
     # -- bytes
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.server.connections import Connection, Connections
 from proxy.server.door import Door
@@ -20,7 +20,7 @@ from proxy.server.replies import Heads
 if TYPE_CHECKING:
     from proxy.server.fast_lane import FastLane
 
-MOST_PAGES = 256  # whose heads are kept
+MOST_PAGES: Final = 256  # whose heads are kept
 
 
 @dataclass(frozen=True, slots=True)

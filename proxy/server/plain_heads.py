@@ -9,20 +9,21 @@ the same for both lanes. The same bytes always mean the same: a few heads are re
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from proxy.server.identity import Claim, Identity, NoTokens, Turned, check_content, claim, identify
 
-LONGEST = 8190  # bytes of a plain head; the slow lane takes as much for each line
-MOST_LINES = 64
-MOST_REMEMBERED = 512
+LONGEST: Final = 8190  # bytes of a plain head; the slow lane takes as much for each line
+MOST_LINES: Final = 64
+MOST_REMEMBERED: Final = 512
 
-_FIRST = re.compile(rb"POST (/[\x21-\x7e]*) HTTP/1\.1")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e]*)")
-_LENGTH = re.compile(r"0|[1-9][0-9]{0,9}")
-_NOT_PLAIN = frozenset(
+_FIRST: Final = re.compile(rb"POST (/[\x21-\x7e]*) HTTP/1\.1")
+_FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e]*)")
+_LENGTH: Final = re.compile(r"0|[1-9][0-9]{0,9}")
+_NOT_PLAIN: Final = frozenset(
     {"transfer-encoding", "content-encoding", "expect", "upgrade", "te", "trailer", "http2-settings"}
 )
-_JUDGED = frozenset({"host", "origin", "authorization", "content-type", "content-length", "connection"})
+_JUDGED: Final = frozenset({"host", "origin", "authorization", "content-type", "content-length", "connection"})
 
 
 class PlainHead:

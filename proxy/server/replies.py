@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import Final
 
 from aiohttp import web
 
@@ -16,8 +17,8 @@ from middleware.errors import RpcError
 from proxy.server import envelope
 from proxy.server.bodies import Body, length_of
 
-METHODS = "POST, OPTIONS"
-MOST_HEADS = 128  # kept, of different lengths
+METHODS: Final = "POST, OPTIONS"
+MOST_HEADS: Final = 128  # kept, of different lengths
 
 
 def headers_of(page: str | None, *, content: bool) -> dict[str, str]:
@@ -87,7 +88,7 @@ class Heads:
 
     def full(self, length: int) -> bytes:
         """Return the head of an answer of `length` bytes."""
-        date = _now()
+        date = _date.now()
         if date is not self._date or len(self._made) >= MOST_HEADS:
             self._made.clear()
             self._date = date
@@ -98,14 +99,14 @@ class Heads:
 
     def empty(self) -> bytes:
         """Return the whole answer to what was only notifications."""
-        return self._empty + _now()
+        return self._empty + _date.now()
 
 
 def closing(status: int, error: RpcError, page: str | None) -> bytes:
     """Return a whole answer, as bytes, behind which the connection ends."""
     body = envelope.failure(envelope.NULL, error)
     head = _lines(status, page, content=True)
-    return b"%bConnection: close\r\nContent-Length: %d\r\nDate: %b%b" % (head, len(body), _now(), body)
+    return b"%bConnection: close\r\nContent-Length: %d\r\nDate: %b%b" % (head, len(body), _date.now(), body)
 
 
 def _lines(status: int, page: str | None, *, content: bool) -> bytes:
@@ -114,13 +115,24 @@ def _lines(status: int, page: str | None, *, content: bool) -> bytes:
     return "\r\n".join((first, *rest, "")).encode("ascii")
 
 
-_date: tuple[int, bytes] = (0, b"")
+class _Date:
+    """The date of this second, and the end of the head: one for all connections."""
+
+    __slots__ = ("_over", "_text")
+
+    def __init__(self) -> None:
+        self._over = 0.0
+        self._text = b""
+
+    def now(self) -> bytes:
+        """Return it."""
+        now = _clock()
+        if not self._over - 1 <= now < self._over:
+            second = int(now)
+            self._over = second + 1.0
+            self._text = formatdate(second, usegmt=True).encode("ascii") + b"\r\n\r\n"
+        return self._text
 
 
-def _now() -> bytes:
-    """Return the date of this second, and the end of the head."""
-    global _date  # noqa: PLW0603  one clock for all connections
-    second = int(time.time())
-    if _date[0] != second:
-        _date = (second, formatdate(second, usegmt=True).encode("ascii") + b"\r\n\r\n")
-    return _date[1]
+_clock: Final = time.time
+_date: Final = _Date()

@@ -11,15 +11,15 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeAlias, cast
+from typing import BinaryIO, Final, TypeAlias, cast
 
 from middleware.waist import LargeReply
 from proxy.upstream.balance import Balance
 
 # What is larger is never held in memory as a whole (bytes).
-LARGE = 4 * 1024 * 1024
+LARGE: Final = 4 * 1024 * 1024
 # First bytes of an answer that are kept to tell whose it is.
-_HEAD = 128
+_HEAD: Final = 128
 
 Begins: TypeAlias = Callable[[bytes], "bytes | None"]
 """Shown the first bytes of a large answer; returns what to write in their place, None when nobody wants it."""

@@ -10,16 +10,17 @@ from __future__ import annotations
 import re
 from array import array
 from itertools import accumulate, islice
+from typing import Final
 
-_OUTSIDE = re.compile(rb'["{}\[\]]')
-_INSIDE = re.compile(rb'["\\]')
-_NO_MARKS = bytes(sorted({*range(256)} - {*b'"[]{}'}))
-_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_OUTSIDE: Final = re.compile(rb'["{}\[\]]')
+_INSIDE: Final = re.compile(rb'["\\]')
+_NO_MARKS: Final = bytes(sorted({*range(256)} - {*b'"[]{}'}))
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 # Below this many bytes going from token to token is as cheap as anything.
-_SMALL = 4096
+_SMALL: Final = 4096
 # So much is looked at as a whole.
-_WINDOW = 256 * 1024
+_WINDOW: Final = 256 * 1024
 
 
 class Balance:

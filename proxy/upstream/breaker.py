@@ -12,12 +12,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from typing import Final
 
 # Failures in a row, or share of late requests that failed, that open it.
-_IN_A_ROW = 5
-_LATE_IN_A_ROW = 3
-_RATE = 0.5
-_JITTER = 0.3
+_IN_A_ROW: Final = 5
+_LATE_IN_A_ROW: Final = 3
+_RATE: Final = 0.5
+_JITTER: Final = 0.3
 
 
 class Breaker:

@@ -8,6 +8,7 @@ Pure functions on bytes; no I/O here.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import msgspec
 
@@ -16,33 +17,33 @@ from middleware.waist import Request
 from proxy.upstream.incoming import Incoming
 from proxy.upstream.traits import traits
 
-_INTEGER = re.compile(rb"-?[1-9][0-9]{0,18}|0")
+_INTEGER: Final = re.compile(rb"-?[1-9][0-9]{0,18}|0")
 # Printable ASCII without quote and backslash, and without the characters that some encoders echo as \uXXXX (Go: < > &; Gson: = ').
-_PLAIN_STRING = re.compile(rb'"[ !#-%(-;?-\[\]-~]*+"')
+_PLAIN_STRING: Final = re.compile(rb'"[ !#-%(-;?-\[\]-~]*+"')
 
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_BRACKET = re.compile(rb"[{}\[\]]|" + _STRING, re.DOTALL)
-_TOKEN = re.compile(rb"[{}\[\],:]|" + _STRING, re.DOTALL)
-_BLANK = re.compile(rb"[ \t\r\n]*+")
-_FIRST = re.compile(
+_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_BRACKET: Final = re.compile(rb"[{}\[\]]|" + _STRING, re.DOTALL)
+_TOKEN: Final = re.compile(rb"[{}\[\],:]|" + _STRING, re.DOTALL)
+_BLANK: Final = re.compile(rb"[ \t\r\n]*+")
+_FIRST: Final = re.compile(
     rb'[ \t\r\n]*+\{[ \t\r\n]*+(?:"jsonrpc"[ \t\r\n]*+:[ \t\r\n]*+"2\.0"[ \t\r\n]*+,[ \t\r\n]*+)?"id"[ \t\r\n]*+:[ \t\r\n]*+'
 )
-_LAST = re.compile(rb',[ \t\r\n]*+"id"[ \t\r\n]*+:[ \t\r\n]*+(-?[0-9]+)[ \t\r\n]*+\}[ \t\r\n]*+\Z')
-_HEAD = b'{"jsonrpc":"2.0","id":'
+_LAST: Final = re.compile(rb',[ \t\r\n]*+"id"[ \t\r\n]*+:[ \t\r\n]*+(-?[0-9]+)[ \t\r\n]*+\}[ \t\r\n]*+\Z')
+_HEAD: Final = b'{"jsonrpc":"2.0","id":'
 # From so many bytes on a copy costs more than a view.
-_SHORT = 4096
+_SHORT: Final = 4096
 
 # serde_json refuses a request nested deeper than 128 levels as a whole, and answers with id null.
-_SAFE_DEPTH = 64
+_SAFE_DEPTH: Final = 64
 # What Go's encoder and decoder nest at most.
-_MOST_DEPTH = 10_000
+_MOST_DEPTH: Final = 10_000
 # How deep one slice of a deep frame is: well below what any Python's decoder recurses.
-_FOLD = 256
+_FOLD: Final = 256
 
 
-_decoder = msgspec.json.Decoder(Incoming)
-_UNREADABLE = msgspec.Raw(b"0")
-_anything = msgspec.json.Decoder(msgspec.Raw)
+_decoder: Final = msgspec.json.Decoder(Incoming)
+_UNREADABLE: Final = msgspec.Raw(b"0")
+_anything: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
 def read(frame: bytes, *, strictly: bool = False) -> Incoming:

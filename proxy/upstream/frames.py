@@ -10,6 +10,7 @@ brace at the end of what has arrived for one value, a large one too. No I/O here
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
@@ -19,7 +20,7 @@ from proxy.upstream.balance import Balance
 from proxy.upstream.envelope import read
 from proxy.upstream.incoming import Incoming
 
-_BLANK = b" \t\r\n"
+_BLANK: Final = b" \t\r\n"
 
 
 class NotJson(Exception):

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -25,10 +25,10 @@ from proxy.upstream.http_connection import Connection
 from proxy.upstream.node_socket import Ask, in_memory
 from proxy.upstream.traits import traits
 
-_CONNECTIONS = 128
-_LONG_CONNECTIONS = 32
+_CONNECTIONS: Final = 128
+_LONG_CONNECTIONS: Final = 32
 # An idle connection may have been forgotten on the way; after this long nothing is trusted to it.
-_IDLE_SECONDS = 30
+_IDLE_SECONDS: Final = 30
 
 
 class Http:

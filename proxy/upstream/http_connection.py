@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
 
 import msgspec
 
@@ -21,9 +21,9 @@ from proxy.upstream.failures import Broken, Late, NodeFailure, Overloaded, Unrea
 from proxy.upstream.http_response import NotHttp, ResponseReader
 from proxy.upstream.node_socket import too_large
 
-_TOO_MANY = 429
+_TOO_MANY: Final = 429
 # Ids that every node echoes with their value; of others (floats, numbers beyond 64 bits, escapes) it may make what it likes.
-_FAITHFUL = re.compile(rb'-?[0-9]{1,18}|"[^"\\\x80-\xff]*"')
+_FAITHFUL: Final = re.compile(rb'-?[0-9]{1,18}|"[^"\\\x80-\xff]*"')
 
 
 class Course(Exchange):

@@ -7,19 +7,20 @@ an encoding nobody asked for. No I/O here but the file of a large body.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from middleware.waist import LargeReply
 from proxy.upstream.arrival import LARGE, Arrival, Keeping, Lost, Oversize, as_it_is
 
-_LONGEST_HEAD = 64 * 1024
-_LONGEST_CHUNK_LINE = 4096
-_STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: [^\r\n]*)?\r\n")
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n")
-_CODING = re.compile(rb"\r\ntransfer-encoding:[ \t]*([^\r\n]*?)[ \t]*\r\n")
-_ENCODING = re.compile(rb"\r\ncontent-encoding:[ \t]*([^\r\n]*?)[ \t]*\r\n")
-_CONNECTION = re.compile(rb"\r\nconnection:[ \t]*([^\r\n]*)\r\n")
-_CHUNK = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?")
-_WITHOUT_BODY = (204, 304)
+_LONGEST_HEAD: Final = 64 * 1024
+_LONGEST_CHUNK_LINE: Final = 4096
+_STATUS: Final = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: [^\r\n]*)?\r\n")
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n")
+_CODING: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*([^\r\n]*?)[ \t]*\r\n")
+_ENCODING: Final = re.compile(rb"\r\ncontent-encoding:[ \t]*([^\r\n]*?)[ \t]*\r\n")
+_CONNECTION: Final = re.compile(rb"\r\nconnection:[ \t]*([^\r\n]*)\r\n")
+_CHUNK: Final = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?")
+_WITHOUT_BODY: Final = (204, 304)
 
 Body = bytes | LargeReply | Oversize | Lost
 

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -30,15 +30,16 @@ from proxy.upstream.following import POLL_DEV, POLL_FAR, POLL_NEAR, Following
 from proxy.upstream.identity import ChainIdentity, read_pin, write_pin
 from proxy.upstream.line import Line
 from proxy.upstream.node import Node
-from proxy.upstream.passage import Passage
+from proxy.upstream.passage import FEW, Passage
 from proxy.upstream.subscriptions import Deliver, Unsubscribe
 from proxy.upstream.traits import traits
+from proxy.vigil import Vigil
 
 log = logging.getLogger("l2proxy.upstream")
 
-_PROBE = Request("eth_chainId", b"[]", b"1")
+_PROBE: Final = Request("eth_chainId", b"[]", b"1")
 # Seconds a node may take to tell its newest block when several are compared.
-_LOOK_SECONDS = 5
+_LOOK_SECONDS: Final = 5
 # Looks at the newest block between two questions which chain this is: a connection that stands may begin to serve another.
 _CONFIRM_EVERY: float = 10
 
@@ -66,6 +67,7 @@ class L1:
         self._identity: ChainIdentity | None = None
         self._lost: type[NodeFailure] | None = None  # what the owner was told last
         self.deadlines = Deadlines(call_seconds)
+        self.vigil = Vigil()
         self._first: Node | None = None  # the one to be asked, while nothing need be found out first
         self._look_at = self._confirm_at = 0.0
         keeping = Keeping(response_limit, folder)
@@ -151,6 +153,8 @@ class L1:
         figures = node.figures
         figures.requests += 1
         figures.in_flight += 1
+        if figures.in_flight <= FEW:
+            self.vigil.expect()
         started = time.monotonic()
         self.deadlines.add(exchange)
         try:
@@ -165,6 +169,7 @@ class L1:
             self.deadlines.remove(exchange)
             raise
         else:
+            self.vigil.came()
             self.deadlines.remove(exchange)
             node.answered(time.monotonic() - started)
             if self.several and refuses(body):

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import msgspec
 
@@ -26,14 +27,14 @@ from proxy.upstream.repeatable import may_repeat
 log = logging.getLogger("l2proxy.upstream")
 
 # Notifications kept for subscriptions whose answer has not come yet, and subscriptions they are kept for.
-_ORPHANS = 64
-_TAIL = 200
+_ORPHANS: Final = 64
+_TAIL: Final = 200
 # Answers due on one socket before another one is taken: many small ones share its reads and writes; of large ones (bytes), which a
 # node makes and sends one after the other, each had better have its own.
-_MANY = 64
-_LARGE = 64 * 1024
+_MANY: Final = 64
+_LARGE: Final = 64 * 1024
 # Requests given up whose answers may still come, as far as they are remembered.
-_OWED = 1024
+_OWED: Final = 1024
 # Who leaves after so many seconds in which nothing came has met a socket that is dead.
 _SILENT_SECONDS = 1.0
 

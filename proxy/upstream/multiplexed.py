@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -29,13 +29,13 @@ log = logging.getLogger("l2proxy.upstream")
 
 # Shared sockets at most: what shares a socket shares its writes and reads, and system calls are what a call costs most. Seconds
 # between two that are opened for want of more, and after one that failed or ended.
-_LINES = 4
-_PACE_SECONDS = 0.1
-_AGAIN_SECONDS = 5.0
+_LINES: Final = 4
+_PACE_SECONDS: Final = 0.1
+_AGAIN_SECONDS: Final = 5.0
 # Requests that travel alone, and long ones: connections open at once, and how many idle ones are kept.
-_ALONE_OPEN = 8
-_LONG_OPEN = 16
-_IDLE = 4
+_ALONE_OPEN: Final = 8
+_LONG_OPEN: Final = 16
+_IDLE: Final = 4
 
 
 class Multiplexed:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from middleware.errors import RpcError
 from middleware.waist import LargeReply, NodeReply, Request
@@ -30,11 +30,11 @@ from proxy.upstream.node_socket import Ask
 
 log = logging.getLogger("l2proxy.upstream")
 
-_VERIFY_SECONDS = 10
-_PROBE = Request("eth_chainId", b"[]", b"1")
-_LOOK = Request("eth_blockNumber", b"[]", b"1")
+_VERIFY_SECONDS: Final = 10
+_PROBE: Final = Request("eth_chainId", b"[]", b"1")
+_LOOK: Final = Request("eth_blockNumber", b"[]", b"1")
 # A node more blocks behind the best one than this is not asked while another is good.
-_LAG = 3
+_LAG: Final = 3
 
 
 class Transport(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 from middleware.passing import Then
 from middleware.waist import LargeReply, NodeReply, Request
@@ -17,8 +17,12 @@ from proxy.upstream.exchange import Deadlines, Exchange
 from proxy.upstream.failover import refuses
 from proxy.upstream.failures import NodeFailure, Overloaded
 from proxy.upstream.node import Node
+from proxy.vigil import Vigil
 
 log = logging.getLogger("l2proxy.upstream")
+
+FEW: Final = 2
+"""Requests at a node up to which its answer is waited for awake; where more are, something comes anyway."""
 
 
 class Chain(Protocol):
@@ -27,6 +31,8 @@ class Chain(Protocol):
     several: bool
     """Whether there is another node to ask."""
     deadlines: Deadlines
+    vigil: Vigil
+    """What waits for the answers."""
 
     def done(self, request: Request, body: bytes | LargeReply) -> NodeReply | LargeReply:
         """Return what the asker gets."""
@@ -53,11 +59,14 @@ class Passage:
         figures = node.figures
         figures.requests += 1
         figures.in_flight += 1
+        if figures.in_flight <= FEW:
+            chain.vigil.expect()
         exchange.asker = self
 
     def settled(self, body: bytes | LargeReply) -> None:
         """Hand the answer on."""
         chain, node = self._chain, self._node
+        chain.vigil.came()
         chain.deadlines.remove(self._exchange)
         node.figures.in_flight -= 1
         node.answered(time.monotonic() - self._started)

@@ -6,15 +6,15 @@ Read by the transports and by `L1` on the hot path.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from proxy.upstream.repeatable import may_repeat
 
 # Calls that take a node long, or that it answers at length: they get connections of their own, so that they delay nobody.
-_LONG_PREFIXES = ("trace_", "debug_", "arbtrace_", "erigon_", "ots_")
-_LONG = frozenset({
+_LONG_PREFIXES: Final = ("trace_", "debug_", "arbtrace_", "erigon_", "ots_")
+_LONG: Final = frozenset({
     *("eth_getLogs", "eth_getFilterLogs", "eth_getBlockReceipts", "eth_simulateV1", "eth_simulateBundle"),
     *("eth_sendRawTransactionSync", "txpool_content", "txpool_inspect", "anvil_dumpState", "anvil_loadState", "anvil_mine", "hardhat_mine"),
 })  # fmt: skip

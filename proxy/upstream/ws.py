@@ -11,7 +11,7 @@ import re
 from base64 import b64encode
 from hashlib import sha1
 from os import urandom
-from typing import cast
+from typing import Final, cast
 
 import msgspec
 
@@ -24,11 +24,11 @@ from proxy.upstream.node_socket import Open, Receiver, Socket
 from proxy.upstream.raw_socket import RawSocket
 from proxy.upstream.ws_frames import CLOSE, PING, PONG, Control, Masking, MessageReader, NotWebSocket
 
-_SECRET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
+_SECRET: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 _SILENCE_SECONDS: float = 20
-_LONGEST_HEAD = 16 * 1024
-_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
-_ACCEPT = re.compile(rb"\r\nsec-websocket-accept:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
+_LONGEST_HEAD: Final = 16 * 1024
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
+_ACCEPT: Final = re.compile(rb"\r\nsec-websocket-accept:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
 
 
 def opener(to: Endpoint, keeping: Keeping, connect_seconds: float = 10) -> Open:

@@ -10,15 +10,16 @@ import os
 import struct
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from middleware.waist import LargeReply
 from proxy.upstream.arrival import Arrival, Begins, Keeping, Lost, Oversize
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 _CONTINUED, _BINARY = 0, 2
-_LONGEST_CONTROL = 125
-_WHOLE_TEXT = 0x80 | TEXT
-_KEYS = 4096
+_LONGEST_CONTROL: Final = 125
+_WHOLE_TEXT: Final = 0x80 | TEXT
+_KEYS: Final = 4096
 
 
 class NotWebSocket(Exception):
