@@ -116,9 +116,8 @@ def travels_alone(request: Request) -> bool:
     carries id null and could not be told from another's.
     """
     raw_id, params = request.id, request.params
-    if (
-        not params.isascii() or b"\\u" in params
-    ):  # a lone surrogate or broken UTF-8 spoils the whole envelope for a node
+    # A lone surrogate or broken UTF-8 spoils the whole envelope for a node.
+    if not params.isascii() or (b"\\" in params and b"\\u" in params):
         return True
     if len(params) > 2 * _SAFE_DEPTH and deeper_than(_SAFE_DEPTH, params):
         return True

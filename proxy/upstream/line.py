@@ -179,7 +179,7 @@ class Line:
 
     def _answered(self, frame: Frame) -> None:
         raw = frame.incoming.id
-        number = b"null" if raw is msgspec.UNSET else bytes(raw)
+        number = b"null" if raw is msgspec.UNSET else b"".join((raw,))
         pending = self.pending.pop(number, None)
         if pending is None:
             self._unnumbered(frame, number)
