@@ -18,16 +18,18 @@ from proxy.upstream.l1 import L1
 from tests.conftest import Anvil
 from tests.host.neighbours import new_keyring
 from tests.host.small_gateway import CREATION
+from tests.soak.conftest import Progress
 from tests.wallet.conftest import OWNER
 
 pytestmark = pytest.mark.timeout(7200)
 
-KILLS = int(os.environ.get("SOAK_KILLS", "500"))
+KILLS = 500
 LATEST = 0.6
 
 
-async def test_hundreds_of_kills_move_every_amount_once(anvil: Anvil, tmp_path: Path) -> None:
-    chance = random.Random(4)
+async def test_hundreds_of_kills_move_every_amount_once(
+    anvil: Anvil, tmp_path: Path, kills: int, chance: random.Random, progress: Progress
+) -> None:
     l1 = L1([anvil.ipc])
     await l1.start()
     own = new_keyring(tmp_path).plugin_account((7002, 0, 0, 0)).address
@@ -48,7 +50,7 @@ async def test_hundreds_of_kills_move_every_amount_once(anvil: Anvil, tmp_path: 
     assert process.stdout is not None
     acknowledged: list[str] = []
     try:
-        for _ in range(KILLS):
+        for killed in range(1, kills + 1):
             process.stdin.write(b"9\n")
             child = int(await process.stdout.readline())
             await asyncio.sleep(chance.uniform(0, LATEST))  # the moment is what is tried
@@ -57,6 +59,7 @@ async def test_hundreds_of_kills_move_every_amount_once(anvil: Anvil, tmp_path: 
             while (line := await process.stdout.readline()) != b"dead\n":
                 if line.startswith(b"+"):
                     acknowledged.append(line.split()[2].decode())
+            progress(f"{killed} of {kills} kills of the daemon's operations, {len(acknowledged)} acknowledged")
         process.stdin.write(b"0\n")
         said = [await process.stdout.readline() for _ in range(3)]
         rows = json.loads(said[1][2:])
@@ -70,5 +73,5 @@ async def test_hundreds_of_kills_move_every_amount_once(anvil: Anvil, tmp_path: 
     assert int(await l1.call("eth_getBalance", gateway, "latest"), 16) == paid
     assert int(await l1.call("eth_getTransactionCount", OWNER, "latest"), 16) - started == paid
     assert int(await l1.call("eth_getTransactionCount", own, "latest"), 16) == kinds.count("send")
-    assert len(acknowledged) > KILLS / 4, "it was killed before it did anything"
+    assert len(acknowledged) > kills / 4, "it was killed before it did anything"
     await l1.close()
