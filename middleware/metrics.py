@@ -20,21 +20,7 @@ OTHER: Final = "other"
 
 _QUICKEST: Final = 0.0005
 BOUNDS: Final[tuple[float, ...]] = (
-    _QUICKEST,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
+    *(_QUICKEST, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
 )
 """Upper bounds of the time buckets, in seconds."""
 CODES: Final = frozenset(
