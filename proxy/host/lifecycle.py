@@ -134,6 +134,8 @@ class Life:
             if self.status in (Status.QUARANTINED, Status.DISABLED, Status.STOPPING):
                 hint = f"is {self.status.value}; `l2proxy plugin info {self.plugin_id}` says why"  # the caller may not
                 raise PluginUnavailable(self.plugin_id, hint)
+            if self._stop.is_set():  # it is never started again: an update or the end of the daemon took its place
+                raise PluginUnavailable(self.plugin_id, "was stopped before it could be asked; ask again")
             await self._changed.wait()
 
     async def run(self) -> None:

@@ -111,6 +111,24 @@ async def test_with_funds_locked_the_watch_goes_on_in_quarantine(
     assert home.plugins.catalog.all()[0].enabled  # and a restart of the daemon does not end it
 
 
+async def test_who_waits_for_a_start_that_never_comes_is_told_so(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.add(package(tmp_path, "needy", NEEDY, WATCHES))
+    await home.running("needy")
+    life = home.plugins._hosted["needy"].life
+    monkeypatch.setattr(life._crashes, "_pauses", (3600.0,))
+    life.kill("was shot")
+    await until(lambda: life.status is Status.CRASHED)
+    waiting = asyncio.create_task(home.invoke_unchecked("needy", "go"))
+    await asyncio.sleep(0)
+    await home.plugins.rehost("needy")  # as an update does
+    with pytest.raises(PluginUnavailable, match="ask again"):
+        async with asyncio.timeout(20):
+            await waiting
+    await home.invoke_unchecked("needy", "go")
+
+
 async def test_a_store_beyond_repair_keeps_its_plugin_from_running_and_no_other(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
