@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,9 @@ import pytest
 
 from proxy.demo.party import Party
 from proxy.demo.processes import Process
-from proxy.wallet.keystore import Keystore
-from proxy.wallet.phrases import new_phrase
 from tests.conftest import TEST_PHRASE
+from tests.journeys.forked import Nursery, nursery
+from tests.journeys.quick_keys import quick_init
 
 
 class Daemon:
@@ -48,22 +50,25 @@ async def run_daemon(data: Path, *options: str | Path) -> AsyncIterator[Daemon]:
     assert code == 0, process.log.read_text()
 
 
+@pytest.fixture(scope="session")
+def running_nursery() -> Iterator[Nursery]:
+    """The process our own programs are forked from, in this worker."""
+    with tempfile.TemporaryDirectory(prefix="l2n-", dir="/tmp") as folder, nursery(Path(folder)) as started:
+        yield started
+
+
+@pytest.fixture
+def whole_starts() -> None:
+    """For a test of the start itself: a new interpreter each time, and keystores as the command makes them."""
+
+
 @pytest.fixture(autouse=True)
-def quick_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the keystores of the journeys with a derivation that costs nothing: each start of a daemon would pay a second for it.
-
-    The demo command, its refusals and tests/wallet keep the real one.
-    """
-
-    async def init(party: Party, phrase: Path | None) -> None:
-        party.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        party.password.touch(mode=0o600)
-        party.password.write_text("the password of a test\n")
-        words = phrase.read_text().strip() if phrase is not None else new_phrase()
-        keystore = Keystore(party.data / "keystore.json", scrypt_n=16)
-        party.address = keystore.create(words, "the password of a test", imported=phrase is not None).address
-
-    monkeypatch.setattr(Party, "init", init)
+def _quick_starts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork our programs where another would be started, and make keystores that cost nothing."""
+    if "whole_starts" not in request.fixturenames:
+        started: Nursery = request.getfixturevalue("running_nursery")
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", started.start)
+        monkeypatch.setattr(Party, "init", quick_init)
 
 
 @pytest.fixture

@@ -42,6 +42,7 @@ async def walk(journey: Journey, between: Callable[[str], Any] | None = None) ->
     assert [line.name for line in journey.balances] == ["Alice", "Bob", "Hub", "Contract"]
 
 
+@pytest.mark.usefixtures("whole_starts")
 async def test_the_demo_command() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "proxy", "demo", "--json"),
