@@ -13,7 +13,6 @@ import hashlib
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from middleware.errors import RpcError
 from middleware.presence import SharedPresence
@@ -32,15 +31,49 @@ _REPEATABLE = frozenset({4100, 4200, 4900, 4902, -32002, -32005, -32602})
 """Errors before which nothing was done: the identical request simply runs again."""
 
 
-@dataclass(eq=False)
 class _Work:
-    """One call in a task of its own."""
+    """One call in a task of its own; the task itself tells who waits, so that they need not wait for its end as well."""
 
-    key: str
-    origin: str
-    presence: SharedPresence
-    task: asyncio.Future[Answer] = field(repr=False)
-    done: float | None = None
+    __slots__ = ("_answer", "_error", "_hearing", "done", "key", "origin", "presence", "task")
+
+    def __init__(self, key: str, origin: str) -> None:
+        self.key = key
+        self.origin = origin
+        self.presence = SharedPresence()
+        self.task: asyncio.Task[None] | None = None
+        self.done: float | None = None
+        self._answer: Answer | None = None
+        self._error: BaseException | None = None
+        self._hearing: list[asyncio.Future[Answer]] = []
+
+    def heard(self) -> asyncio.Future[Answer]:
+        """Return a future of the answer, one for each asker: that an asker goes changes nothing."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._hearing.append(future)
+        if self.done is not None:
+            self._tell()
+        return future
+
+    def ended(self, at: float, answer: Answer | None, error: BaseException | None) -> None:
+        """Tell who waits what came of it."""
+        self.done, self._answer, self._error = at, answer, error
+        self._tell()
+
+    def forget(self) -> None:
+        """Let go of what came of it."""
+        self._answer = self._error = None
+
+    def _tell(self) -> None:
+        for future in self._hearing:
+            if future.done():
+                continue  # its asker has gone
+            if isinstance(self._error, asyncio.CancelledError):
+                future.cancel()
+            elif self._error is not None:
+                future.set_exception(self._error)
+            elif self._answer is not None:
+                future.set_result(self._answer)
+        self._hearing.clear()
 
 
 class AnswersLink:
@@ -58,48 +91,70 @@ class AnswersLink:
     async def __call__(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
         """Return the answer of this call, or of the identical one whose asker has gone."""
         key = _likeness(request, context)
-        self._forget_old()
+        if self._kept:
+            self._forget_old()
         work = self._adopted(key) or self._start(key, request, context, next)
-        with work.presence.joined(context.presence):
-            try:
-                return await asyncio.shield(work.task)
-            finally:
-                if work.task.done() and (context.presence is None or context.presence.here):
-                    self._drop(work)
+        asker = work.presence.join(context.presence)
+        try:
+            return await work.heard()
+        finally:
+            if work.done is not None and (context.presence is None or context.presence.here):
+                self._drop(work)
+            work.presence.leave(asker)
 
     async def close(self) -> None:
         """End every call that still runs, and wait for it."""
-        tasks = [work.task for works in self._work.values() for work in works]
+        works = [work for works in self._work.values() for work in works]
+        tasks = [work.task for work in works if work.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for work in works:
+            if work.done is None:  # it ended before it began
+                work.ended(self._clock(), None, asyncio.CancelledError())
         self._work.clear()
         self._kept.clear()
 
     def _adopted(self, key: str) -> _Work | None:
-        return next((work for work in self._work.get(key, ()) if not work.presence.here), None)
+        for work in self._work.get(key, ()):
+            if not work.presence.here:
+                return work
+        return None
 
     def _start(self, key: str, request: Request, context: Context, next: Next) -> _Work:  # noqa: A002
-        presence = SharedPresence()
-        call = next(request, with_presence(context, presence))
-        work = _Work(key, str(context.origin), presence, asyncio.ensure_future(call))
+        work = _Work(key, str(context.origin))
         self._work.setdefault(key, []).append(work)
-        work.task.add_done_callback(lambda _: self._ended(work))
+        call = self._run(work, request, with_presence(context, work.presence), next)
+        work.task = asyncio.get_running_loop().create_task(call)
         return work
 
-    def _ended(self, work: _Work) -> None:
+    async def _run(self, work: _Work, request: Request, context: Context, next: Next) -> None:  # noqa: A002
+        try:
+            answer = await next(request, context)
+        except Exception as error:  # noqa: BLE001 - it is the answer to who asked
+            self._ended(work, None, error)
+        except BaseException as error:
+            self._ended(work, None, error)
+            raise
+        else:
+            self._ended(work, answer, None)
+
+    def _ended(self, work: _Work, answer: Answer | None, error: BaseException | None) -> None:
         """Keep the answer for who may come for it, unless the same request can simply run again."""
-        work.done = self._clock()
-        if work.task.cancelled() or not _worth_keeping(work.task.exception()):
+        work.ended(self._clock(), answer, error)
+        if isinstance(error, asyncio.CancelledError) or not _worth_keeping(error):
             self._drop(work)
             return
         self._kept[work] = None
+        if len(self._kept) <= MOST_KEPT_PER_ORIGIN:
+            return
         of_origin = [kept for kept in self._kept if kept.origin == work.origin]
         if len(of_origin) > MOST_KEPT_PER_ORIGIN:
             self._drop(of_origin[0])
 
     def _drop(self, work: _Work) -> None:
         self._kept.pop(work, None)
+        work.forget()
         works = self._work.get(work.key, [])
         if work in works:
             works.remove(work)

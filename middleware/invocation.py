@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import secrets
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -62,8 +61,7 @@ class Actions(Protocol):
         """Return `raw` (array or object) as canonical values by declared name; raise `InvalidParams`, or 4100 if unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(msgspec.Struct, frozen=True):
     """One `l2_invoke`. `call` names this invocation among all others ("" before the link gave it one).
 
     Under an idempotency key the same call keeps its id over restarts, so that its budget counts once.

@@ -13,8 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
+
+import msgspec
 
 from middleware.errors import Refused
 from middleware.waist import Origin, Presence
@@ -43,8 +44,7 @@ class Withdrawn(Refused):
     """4001: nobody waits for the answer any more (or the daemon stops), so the question was taken back; nothing ran."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What rules match on; every value is computed by the proxy, `None` means not applicable or unknown.
 
     `method`: JSON-RPC or host method (`eth_sendTransaction`, `l2_invoke`, `deposit`, `sign` …). `function`: ABI signature.
@@ -66,8 +66,7 @@ class Facts:
     steps: tuple[Facts, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """One question. `deadline` is unix seconds (None: the configured number of seconds from now).
 
     `warnings` are "code: sentence"; rules and the owner's `--despite-warnings` refer to the code before the colon.
@@ -82,8 +81,8 @@ class Question:
     summary: str
     digest: str
     facts: Facts
-    details: dict[str, Any] = field(default_factory=dict)
-    quoted: dict[str, str] = field(default_factory=dict)
+    details: dict[str, Any] = msgspec.field(default_factory=dict)
+    quoted: dict[str, str] = msgspec.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     presence: Presence | None = None
     serving: Origin | None = None
@@ -92,8 +91,7 @@ class Question:
     apply: Callable[[Any], None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """A yes. `id` names the question, or the rule; `at` is unix seconds.
 
     `chosen` is the owner's narrowing: `{"accounts": [address, …]}` and `{"permissions": {…}}` (the shape that

@@ -12,8 +12,9 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Protocol
+
+import msgspec
 
 from middleware.errors import InvalidParams, Refused, RpcError
 from middleware.questions import OWNER_ONLY, Decision, Question, Withdrawn
@@ -213,7 +214,7 @@ class Approvals:
             answer=answer,
         )
         self._queue.add(opened)
-        self._notices.question(opened.id, replace(question, summary=opened.summary))
+        self._notices.question(opened.id, msgspec.structs.replace(question, summary=opened.summary))
         return opened
 
     def _expire(self, opened: OpenQuestion) -> None:
@@ -226,9 +227,17 @@ class Approvals:
         self.decisions[decision, source] += 1
 
     def _event(self, decision: str, question: Question, source: str, by: str, chosen: Any = None) -> dict[str, Any]:
-        event: dict[str, Any] = {"event": "decision", "decision": decision, "source": source, "id": by}
-        event |= {"origin": str(question.origin), "kind": question.kind, "summary": question.summary}
-        event |= {"digest": question.digest, "method": question.facts.method}
+        event: dict[str, Any] = {
+            "event": "decision",
+            "decision": decision,
+            "source": source,
+            "id": by,
+            "origin": str(question.origin),
+            "kind": question.kind,
+            "summary": question.summary,
+            "digest": question.digest,
+            "method": question.facts.method,
+        }
         if question.serving is not None:
             event["serving"] = str(question.serving)
         if question.warnings:

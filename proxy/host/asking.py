@@ -41,7 +41,9 @@ class Asking:
         plugin_id, action = spec.plugin, spec.name
         hosted.invokes += 1
         try:
-            call = await hosted.calls.begin(origin, lambda: self._still_may(origin, plugin_id, action))
+            call = hosted.calls.at_once(origin)
+            if call is None:
+                call = await hosted.calls.begin(origin, lambda: self._still_may(origin, plugin_id, action))
             try:
                 channel = hosted.life.live or await self._channel(hosted)
                 asked = {
@@ -51,8 +53,9 @@ class Asking:
                     "origin": str(origin),
                     "deadline": int(self._clock() + self._ports.limits.plugin_call),
                 }
-                if key is not None:
-                    asked["idempotencyKey"] = key
+                if key is None:
+                    return await _concluded(plugin_id, spec, channel.request("invoke", asked, call.time))
+                asked["idempotencyKey"] = key
                 invocation = Invocation(plugin_id, action, params, key)
                 concluded = functools.partial(_concluded, plugin_id, spec)
                 return await self.late.ask(channel, asked, call.time, origin, invocation, concluded)

@@ -11,67 +11,110 @@ import asyncio
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 from middleware.errors import LimitExceeded, PluginTimeout
 from middleware.waist import Origin
 
-Answer = TypeVar("Answer")
+_TICK: Final = 0.001  # seconds: how exact a timer is
+
+
+class Deadlines:
+    """The times of one owner that run, and the one timer that looks at them: making one for each call would cost more than the call."""
+
+    def __init__(self) -> None:
+        self._running: set[WallTime] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+
+    def add(self, time: WallTime) -> None:
+        """Look at `time` when it is used up."""
+        self._running.add(time)
+        if self._timer is None or time.until < self._due:
+            self._look_at(time.until)
+
+    def discard(self, time: WallTime) -> None:
+        """Look at it no more."""
+        self._running.discard(time)
+
+    def _look_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = when
+        self._timer = asyncio.get_running_loop().call_at(when, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time() + _TICK
+        for time in [time for time in self._running if time.until <= now]:
+            self._running.discard(time)
+            time.use_up()
+        if self._running:
+            self._look_at(min([time.until for time in self._running]))
 
 
 class WallTime:
-    """Seconds that run only while no question is open; raises PluginTimeout when they are used up."""
+    """Seconds that run only while no question is open; PluginTimeout for who waits when they are used up."""
 
-    def __init__(self, plugin_id: str, seconds: float) -> None:
+    def __init__(self, plugin_id: str, seconds: float, deadlines: Deadlines) -> None:
+        self.until = 0.0  # of the loop's clock
         self._plugin_id = plugin_id
-        self._seconds = seconds
-        self._left = seconds
+        self._seconds = self._left = seconds
+        self._deadlines = deadlines
         self._paused = 0
-        self._timeout: asyncio.Timeout | None = None
+        self._answer: asyncio.Future[Any] | None = None
 
-    async def within(self, work: Awaitable[Answer]) -> Answer:
-        """Return what `work` returns within the time."""
-        try:
-            async with asyncio.timeout(self._seconds) as self._timeout:
-                return await work
-        except TimeoutError:
-            if self._timeout is None or not self._timeout.expired():
-                raise
-            raise PluginTimeout(self._plugin_id, self._seconds) from None
-        finally:
-            self._timeout = None
+    def watch(self, answer: asyncio.Future[Any]) -> None:
+        """Begin: whoever waits for `answer` waits no longer than this."""
+        self._answer = answer
+        if self._paused == 0:
+            self._run()
+
+    def over(self) -> None:
+        """End: nobody waits any more."""
+        self._answer = None
+        self._deadlines.discard(self)
+
+    def use_up(self) -> None:
+        """Tell who waits."""
+        answer = self._answer
+        if answer is not None and not answer.done():
+            answer.set_exception(PluginTimeout(self._plugin_id, self._seconds))
+            answer.exception()  # who waited may have gone; its absence is no error
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Let the time stand still."""
         self._paused += 1
-        timeout, now = self._timeout, asyncio.get_running_loop().time
-        if self._paused == 1 and timeout is not None and (when := timeout.when()) is not None:
-            self._left = max(0.0, when - now())
-            timeout.reschedule(None)
+        if self._paused == 1 and self._answer is not None:
+            self._left = max(0.0, self.until - asyncio.get_running_loop().time())
+            self._deadlines.discard(self)
         try:
             yield
         finally:
             self._paused -= 1
-            if self._paused == 0 and self._timeout is not None and not self._timeout.expired():
-                self._timeout.reschedule(now() + self._left)
+            if self._paused == 0 and self._answer is not None:
+                self._run()
+
+    def _run(self) -> None:
+        self.until = asyncio.get_running_loop().time() + self._left
+        self._deadlines.add(self)
 
 
-@dataclass(eq=False)
 class Call:
     """One invoke the plugin was asked: `id` is what its host calls repeat, `origin` whose it is."""
 
-    id: str
-    origin: Origin
-    time: WallTime
+    def __init__(self, call_id: str, origin: Origin, time: WallTime) -> None:
+        self.id = call_id
+        self.origin = origin
+        self.time = time
 
 
-@dataclass(eq=False)
 class _Waiting:
-    check: Callable[[], None]
-    turn: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    def __init__(self, check: Callable[[], None]) -> None:
+        self.check = check
+        self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class Calls:
@@ -85,6 +128,7 @@ class Calls:
         self._numbers = itertools.count(1)
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[str, Call] = {}
+        self._deadlines = Deadlines()
 
     def __len__(self) -> int:
         """Return how many run or wait."""
@@ -99,11 +143,21 @@ class Calls:
 
         Raises LimitExceeded when too many wait already.
         """
-        if self._places > 0 and not self._waiting:
-            self._places -= 1
-        else:
-            await self._wait_for_place(check)
-        call = Call(f"c{next(self._numbers)}", origin, WallTime(self._plugin_id, self._seconds))
+        if (call := self.at_once(origin)) is not None:
+            return call
+        await self._wait_for_place(check)
+        return self._begun(origin)
+
+    def at_once(self, origin: Origin) -> Call | None:
+        """Take a place that is free; None where it has to be waited for."""
+        if self._places <= 0 or self._waiting:
+            return None
+        self._places -= 1
+        return self._begun(origin)
+
+    def _begun(self, origin: Origin) -> Call:
+        time = WallTime(self._plugin_id, self._seconds, self._deadlines)
+        call = Call(f"c{next(self._numbers)}", origin, time)
         self._running[call.id] = call
         return call
 

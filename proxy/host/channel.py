@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from middleware.errors import InternalError, LimitExceeded, RpcError
 from proxy.host import frames
 from proxy.host.pacing import Pace, timed
+from proxy.host.pipes import Incoming
 
 log = logging.getLogger("l2proxy.host")
 
@@ -28,6 +29,7 @@ MAX_UNREAD = 32 * 1024 * 1024  # bytes of answers a plugin may leave unread; bey
 STALL = 30.0  # seconds a plugin may leave its standard input full
 _NONE: Any = object()
 
+Line = TypeVar("Line", bytes, bytearray)
 Handler = Callable[[str, dict[str, Any]], Coroutine[Any, Any, Any]]
 Notified = Callable[[str, dict[str, Any]], None]
 
@@ -47,12 +49,21 @@ class AnsweredError(Exception):
         self.spent: bool = error.get("spent") is not False
 
 
+class Time(Protocol):
+    """How long an answer may be waited for (calls.py)."""
+
+    def watch(self, answer: asyncio.Future[Any]) -> None:
+        """Set an error on `answer` once the time is used up."""
+
+    def over(self) -> None:
+        """Hear that nobody waits any more."""
+
+
 class Channel:
     """One end of the pipe. `handle` answers the plugin's requests (JSON value or RpcError), `notified` takes `log`."""
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handle: Handler, notified: Notified
-    ) -> None:
+    def __init__(self, reader: Incoming, writer: asyncio.StreamWriter, handle: Handler, notified: Notified) -> None:
+        self._loop = asyncio.get_running_loop()
         self._reader = reader
         self._writer = writer
         self._handle = handle
@@ -63,10 +74,18 @@ class Channel:
         self._written: list[bytes] = []
         self._late: OrderedDict[int, None] = OrderedDict()
         self._open: dict[int | str, asyncio.Task[None]] = {}
+        self._lines: deque[bytes] = deque()  # read, and not taken yet
+        self._begun = bytearray()  # a line that is not all there
+        self._resting: asyncio.Task[None] | None = None
+        self._said_all = False
+        self._over: asyncio.Future[str] = self._loop.create_future()
         self.ended: str | None = None
 
-    async def request(self, method: str, params: dict[str, Any]) -> Any:
-        """Ask the plugin; the caller sets the deadline by cancelling. Raises AnsweredError, ChannelEnded, LimitExceeded."""
+    async def request(self, method: str, params: dict[str, Any], time: Time | None = None) -> Any:
+        """Ask the plugin; raises AnsweredError, ChannelEnded, LimitExceeded, and what `time` sets when it is used up.
+
+        Without `time` the caller sets the deadline by cancelling.
+        """
         if self.ended is not None:
             raise ChannelEnded(self.ended)
         self._next_id += 1
@@ -75,12 +94,16 @@ class Channel:
             line = frames.encode({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
         except frames.BadFrame as error:
             raise LimitExceeded("plugin_line", f"the plugin cannot be asked: {error}") from None
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Any] = self._loop.create_future()
         self._waiting[number] = answer
+        if time is not None:
+            time.watch(answer)
         try:
             self._write(line)
             return await answer
         finally:
+            if time is not None:
+                time.over()
             if self._waiting.pop(number, None) is not None and self.ended is None:
                 self._late[number] = None
                 if len(self._late) > MAX_LATE:
@@ -89,16 +112,17 @@ class Channel:
     async def serve(self) -> str:
         """Read until the process closes its end or breaks the protocol; return why it ended."""
         try:
-            reason = await self._read()
-            self.end(reason)
-        except (frames.BadFrame, _Broken) as error:
-            reason = f"broke the protocol: {error}"
-            self.end(reason)
-        except OSError:
-            reason = "ended"
+            try:
+                await self._reader.hand_over(self._received, self._closed)
+                reason = await self._over
+            except OSError:
+                reason = "ended"
             self.end(reason)
         finally:
             running = list(self._open.values())
+            if self._resting is not None:
+                running.append(self._resting)
+                self._resting.cancel()
             self.end("was stopped")
             await asyncio.gather(*running, return_exceptions=True)
         return reason
@@ -115,29 +139,72 @@ class Channel:
         self._waiting.clear()
         for task in self._open.values():
             task.cancel()
+        self._lines.clear()
+        self._begun.clear()
         self._writer.close()
+        self._reader.resume()  # else its end would not be heard
 
-    async def _read(self) -> str:
-        begun = bytearray()  # a line that is not all there
-        while chunk := await self._reader.read(AT_ONCE):
-            *lines, rest = chunk.split(b"\n")
-            for end in lines:
-                line = bytes(begun + end) if begun else end
-                begun.clear()
-                if len(line) >= frames.MAX_LINE:
-                    raise _Broken(f"a line over {frames.MAX_LINE} bytes")
+    def _received(self, chunk: bytes) -> None:
+        """Take what was read; lines wait while it is not the plugin's turn, and then nothing more is read."""
+        if self.ended is not None:
+            return
+        *ends, rest = chunk.split(b"\n")
+        if ends and self._begun:
+            ends[0] = bytes(self._begun + ends[0])
+            self._begun.clear()
+        if rest:
+            self._begun += rest
+        self._lines.extend(ends)
+        if self._resting is None:
+            self._work()
+
+    def _closed(self) -> None:
+        self._said_all = True
+        if self._resting is None or self.ended is not None:
+            self._work()
+
+    def _work(self) -> None:
+        """Take the lines that wait, until it is others' turn or nothing more comes."""
+        try:
+            while self._lines and self.ended is None:
+                if self._is_unread() or self._pace.is_due:
+                    self._rest()
+                    return
                 began = time.perf_counter()
-                self._take(frames.parse(line))
+                self._take(frames.parse(_bounded(self._lines.popleft())))
                 self._pace.spend(time.perf_counter() - began)
-                if self._writer.transport.get_write_buffer_size() > AT_ONCE:
-                    await self._drain()
-                if self._pace.is_due:
-                    await self._pace.give_way()
-            begun += rest
-            if len(begun) >= frames.MAX_LINE:
-                raise _Broken(f"a line over {frames.MAX_LINE} bytes")
-            await self._pace.give_way()
-        return "ended in the middle of a line" if begun else "ended"
+            _bounded(self._begun)
+        except (frames.BadFrame, _Broken) as error:
+            self._over_because(f"broke the protocol: {error}")
+        if self._said_all:
+            self._over_because("ended in the middle of a line" if self._begun else "ended")
+
+    def _over_because(self, reason: str) -> None:
+        self.end(reason)
+        if not self._over.done():
+            self._over.set_result(reason)
+
+    def _is_unread(self) -> bool:
+        return int(self._writer.transport.get_write_buffer_size()) > AT_ONCE
+
+    def _rest(self) -> None:
+        self._reader.pause()
+        self._resting = self._loop.create_task(self._rested())
+
+    async def _rested(self) -> None:
+        """Go on once the plugin has read what was written, and others had their turn."""
+        try:
+            if self._is_unread():
+                await self._drain()
+            if self._pace.is_due:
+                await self._pace.give_way()
+        except _Broken as error:
+            self._over_because(f"broke the protocol: {error}")
+        except OSError:
+            self._over_because("ended")
+        self._resting = None
+        self._reader.resume()
+        self._work()
 
     async def _drain(self) -> None:
         try:
@@ -167,7 +234,7 @@ class Channel:
             refusal = LimitExceeded("plugin_requests", f"{MAX_OPEN} requests of the plugin are open already")
             self._reply(number, {"error": refusal.to_json()})
             return
-        task = asyncio.get_running_loop().create_task(self._answer(number, method, params))
+        task = self._loop.create_task(self._answer(number, method, params))
         self._open[number] = task
         task.add_done_callback(lambda _: self._open.pop(number, None))
 
@@ -221,7 +288,7 @@ class Channel:
     def _write(self, line: bytes) -> None:
         """Write `line` with all others of this turn of the loop: one call of the system for all of them."""
         if not self._written:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         self._written.append(line)
 
     def _flush(self) -> None:
@@ -232,6 +299,13 @@ class Channel:
 
 class _Broken(Exception):
     """The plugin broke the protocol."""
+
+
+def _bounded(line: Line) -> Line:
+    """Return a line, or the beginning of one, that is not too long."""
+    if len(line) >= frames.MAX_LINE:
+        raise _Broken(f"a line over {frames.MAX_LINE} bytes")
+    return line
 
 
 def _is_error(error: Any) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from middleware.errors import LimitExceeded, PluginTimeout
-from proxy.host.calls import WallTime
+from proxy.host.calls import Deadlines, WallTime
 from proxy.host.channel import AnsweredError, Channel, ChannelEnded
 
 log = logging.getLogger("l2proxy.host")
@@ -54,6 +54,7 @@ class Deliveries:
         self._seconds = seconds
         self._lanes: dict[str, asyncio.Lock] = {}
         self._times: set[WallTime] = set()
+        self._deadlines = Deadlines()
 
     async def deliver(self, lane: str, method: str, params: dict[str, Any]) -> bool:
         """Return True once it is answered, False when it was set aside. Raises PluginUnavailable for good ends."""
@@ -94,10 +95,10 @@ class Deliveries:
 
     async def _try(self, method: str, params: dict[str, Any]) -> _Failure | None:
         channel = await self._channel()
-        time = WallTime(self._plugin_id, self._seconds)
+        time = WallTime(self._plugin_id, self._seconds, self._deadlines)
         self._times.add(time)
         try:
-            await time.within(channel.request(method, params))
+            await channel.request(method, params, time)
         except AnsweredError as error:
             return _Failure(error.message[:200])
         except ChannelEnded as error:

@@ -43,12 +43,10 @@ class LateAnswers:
         invocation: Invocation,
         conclude: Conclude,
     ) -> Declared:
-        """Return what `conclude` makes of the answer. Raises what it raises, and PluginTimeout after the call's time."""
-        if invocation.key is None:
-            return await conclude(time.within(channel.request("invoke", asked)))
+        """Return what `conclude` makes of the answer to a call under a key. Raises what it raises, and PluginTimeout after its time."""
         answer = asyncio.ensure_future(channel.request("invoke", asked))
         try:
-            await time.within(asyncio.wait([answer]))
+            await _answered(answer, time)
         except (PluginTimeout, asyncio.CancelledError):
             if self._awaited >= MAX_AWAITED:
                 answer.cancel()
@@ -69,6 +67,22 @@ class LateAnswers:
         finally:
             self._awaited -= 1
             answer.cancel()
+
+
+async def _answered(answer: asyncio.Future[Any], time: WallTime) -> None:
+    """Return once there is an answer, whatever it is. Raises PluginTimeout; the answer may then still come."""
+    told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def tell(_: object) -> None:
+        if not told.done():
+            told.set_result(None)
+
+    answer.add_done_callback(tell)
+    time.watch(told)
+    try:
+        await told
+    finally:
+        time.over()
 
 
 async def _outcome(answer: asyncio.Future[Any], conclude: Conclude) -> Result | RpcError:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from proxy.host.frames import MAX_LINE
+from proxy.host.pipes import Incoming
 from proxy.host.sandbox import deno_command
 from proxy.host.sandbox.command import command
 from proxy.host.sandbox.limits import Meter
@@ -62,8 +63,8 @@ class PluginProcess:
         self.stdin = asyncio.StreamWriter(writing, protocol, None, loop)
         self.stdout, self.stderr = [await self._reader(pipe) for pipe in (process.stdout, process.stderr)]
 
-    async def _reader(self, pipe: IO[bytes]) -> asyncio.StreamReader:
-        reader = asyncio.StreamReader(limit=MAX_LINE)
+    async def _reader(self, pipe: IO[bytes]) -> Incoming:
+        reader = Incoming(MAX_LINE)
         reading, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), pipe
         )

@@ -155,10 +155,10 @@ async def test_without_a_log_nothing_is_granted(
 ) -> None:
     await call("admin_siteConnect", origin="https://app.example")
 
-    def broken(event: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise StorageError("disk full")
 
-    monkeypatch.setattr(authority.audit, "append", broken)
+    monkeypatch.setattr(authority.audit._space, "write", broken)
     for method, params in (
         ("admin_tokenNew", {"name": "ci", "accounts": 1}),
         ("admin_siteConnect", {"origin": "https://new.example"}),

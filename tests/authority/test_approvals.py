@@ -103,12 +103,12 @@ async def test_warnings_need_a_word_of_their_own(connected: Authority, question:
 async def test_without_a_log_there_is_no_yes(
     connected: Authority, question: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(event: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise StorageError("disk full")
 
     applied: list[object] = []
     task, waiting = await asking(connected, question(apply=applied.append))
-    monkeypatch.setattr(connected.audit, "append", broken)
+    monkeypatch.setattr(connected.audit._space, "write", broken)
     with pytest.raises(StorageError):
         connected.approvals.approve(waiting)
     assert applied == []

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from proxy.host import frames
 from proxy.host.channel import Channel
+from proxy.host.pipes import Incoming
 
 
 class Pipe:
@@ -33,7 +34,7 @@ def answer(number: int, value: Any) -> bytes:
 
 async def talked(*chunks: bytes, asks: int = 2) -> tuple[list[Any], str, list[bytes]]:
     """Return what `asks` questions came to, why the channel ended, and what was written, when the plugin says `chunks`."""
-    reader, pipe = asyncio.StreamReader(limit=frames.MAX_LINE), Pipe()
+    reader, pipe = Incoming(frames.MAX_LINE), Pipe()
 
     async def handle(method: str, params: dict[str, Any]) -> Any:
         return {method: params}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from middleware.waist import Answer, Context, Request, result
-from proxy.host.channel import Channel
+from proxy.host.deliveries import Deliveries
 from proxy.host.services.hub import MAX_MESSAGE
 from tests.host.neighbours import ECHO, Home, new_keyring
 from tests.host.test_deliveries import FILTER, hub, with_hub
@@ -43,14 +43,14 @@ async def test_large_results_are_refused_and_logs_come_in_several_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[list[str]] = []
-    request = Channel.request
+    deliver = Deliveries.deliver
 
-    async def heard(self: Channel, method: str, params: dict[str, Any]) -> Any:
+    async def heard(self: Deliveries, lane: str, method: str, params: dict[str, Any]) -> bool:
         if method == "logs":
             lines.append([log["data"] for log in params["logs"]])
-        return await request(self, method, params)
+        return await deliver(self, lane, method, params)
 
-    monkeypatch.setattr(Channel, "request", heard)
+    monkeypatch.setattr(Deliveries, "deliver", heard)
     home = LargeAnswers(tmp_path / "data", new_keyring(tmp_path))
     home.open()
     await home.plugins.start()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from middleware.errors import PluginTimeout, PluginUnavailable
 from proxy.host.channel import Channel, ChannelEnded
+from proxy.host.pipes import Incoming
 from tests.host.neighbours import ECHO, Home, package
 from tests.security.test_plugins import ACTION, RAW, home
 
@@ -61,7 +62,9 @@ def test_whatever_a_plugin_writes_the_channel_ends_with_a_reason_and_every_quest
 async def _feed(lines: list[bytes], cut: bool) -> None:
     """Feed lines to a channel with two questions open; both get an answer or an end, and nothing runs afterwards."""
     ours, theirs = socket.socketpair()
-    reader, writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
+    reader, loop = Incoming(1 << 20), asyncio.get_running_loop()
+    transport, protocol = await loop.create_connection(lambda: asyncio.StreamReaderProtocol(reader), sock=ours)
+    writer = asyncio.StreamWriter(transport, protocol, reader, loop)
     handled: list[str] = []
 
     async def handle(method: str, params: dict[str, Any]) -> Any:
