@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -77,13 +77,13 @@ async def test_what_is_in_flight_is_finished_at_every_door(start: Start) -> None
             port, path = doors.dapp.port, doors.ipc.path
             calls = [tasks.create_task(call) for call in (over_http(port), over_ws(port), over_ipc(path))]
             await node.holds(3)
-            refused = tasks.create_task(_refused(port, node.release))
-        assert await refused
+            closed = tasks.create_task(refused(port, node.release))
+        assert await closed
     assert [call.result()["result"] for call in calls] == ["0xfeed"] * 3
     assert not path.exists()
 
 
-async def _refused(port: int, release: asyncio.Event) -> bool:
+async def refused(port: int, release: asyncio.Event) -> bool:
     """Wait until nothing new is taken, then let the node answer."""
     async with asyncio.timeout(20):
         while True:
@@ -149,9 +149,22 @@ async def test_a_question_to_the_owner_does_not_hold_it_up(start: Start) -> None
 
 @asynccontextmanager
 async def process(
-    data: Path, url: str, port: int = 0
+    data: Path, url: str, port: int = 0, *, options: Sequence[str] = ()
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, Any]]]:
-    command = [sys.executable, "-m", "proxy", "run", "--json", "--port", str(port), "--l1", url, "--data", str(data)]
+    command = [
+        sys.executable,
+        "-m",
+        "proxy",
+        "run",
+        "--json",
+        "--port",
+        str(port),
+        "--l1",
+        url,
+        "--data",
+        str(data),
+        *options,
+    ]
     started = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
@@ -180,7 +193,7 @@ async def test_one_signal_finishes_and_the_second_does_not_wait(short_tmp: Path)
             call = asyncio.create_task(over_http(port))
             await node.holds(1)
             daemon.send_signal(signal.SIGTERM)
-            assert await _refused(port, node.release)
+            assert await refused(port, node.release)
             assert (await call)["result"] == "0xfeed"
             assert await daemon.wait() == 0
         node.release.clear()
@@ -189,7 +202,7 @@ async def test_one_signal_finishes_and_the_second_does_not_wait(short_tmp: Path)
             call = asyncio.create_task(over_http(port))
             await node.holds(2)
             daemon.send_signal(signal.SIGINT)
-            await _refused(port, asyncio.Event())
+            await refused(port, asyncio.Event())
             daemon.send_signal(signal.SIGTERM)
             assert await daemon.wait() == 128 + signal.SIGTERM
             with pytest.raises(aiohttp.ClientError):
