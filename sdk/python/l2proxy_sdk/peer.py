@@ -8,7 +8,7 @@ answer that belongs to no open request: the two sides no longer agree, so the ch
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from . import frames
@@ -25,6 +25,13 @@ class Failure(Exception):
         self.error = error
 
 
+class Lines(Protocol):
+    """Where lines come from."""
+
+    async def each(self, take: Callable[[bytes], None]) -> None:
+        """Give `take` every line until the other side closes; raise what it raises."""
+
+
 class Writer(Protocol):
     """Where lines go."""
 
@@ -38,13 +45,14 @@ class Writer(Protocol):
 class Peer:
     """One end of a channel. `handler` answers requests: it returns a JSON value or raises Failure."""
 
-    def __init__(self, lines: AsyncIterator[bytes], writer: Writer, handler: Handler) -> None:
+    def __init__(self, lines: Lines, writer: Writer, handler: Handler) -> None:
         self._lines = lines
         self._writer = writer
         self._handler = handler
         self._next_id = 0
         self._open: dict[int, asyncio.Future[Any]] = {}
         self._abandoned: set[int] = set()
+        self._running: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def request(self, method: str, params: dict[str, Any]) -> Any:
@@ -74,24 +82,26 @@ class Peer:
 
     async def serve(self) -> None:
         """Read until the other side closes; then cancel what is running. Raises ChannelClosed on a broken protocol."""
-        running: set[asyncio.Task[None]] = set()
         try:
-            async for line in self._lines:
-                message = frames.parse(line)
-                if "method" not in message:
-                    self._settle(message)
-                    continue
-                task = asyncio.create_task(self._answer(message))
-                running.add(task)
-                task.add_done_callback(running.discard)
+            await self._lines.each(self._take)
         finally:
             self._closed = True
             for answer in self._open.values():
                 if not answer.done():
                     answer.set_exception(ChannelClosed("the proxy has closed the channel"))
+            running = list(self._running)
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+
+    def _take(self, line: bytes) -> None:
+        message = frames.parse(line)
+        if "method" not in message:
+            self._settle(message)
+            return
+        task = asyncio.get_running_loop().create_task(self._answer(message))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     def _settle(self, message: dict[str, Any]) -> None:
         number = message.get("id")

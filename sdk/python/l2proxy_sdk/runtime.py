@@ -1,7 +1,7 @@
 """The plugin's process: takes the pipes, runs the loop, serves until the proxy closes or says stop.
 
 The host's bootstrap imports this module before the sandbox locks, calls `claim()` (the loop's own descriptors and the
-channel's streams are made there), locks, loads the author's class and calls `run()`. Nothing after `claim()` opens a file, a
+channel's wires are made there), locks, loads the author's class and calls `run()`. Nothing after `claim()` opens a file, a
 socket or a thread, or asks about one. A stray `print()` must never reach the channel: standard output becomes standard error.
 """
 
@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
 
 from .errors import ChannelClosed
-from .frames import MAX_LINE
 from .plugin import Plugin
 from .session import Session
+from .wire import Incoming, Outgoing
 
 AT_ONCE = 64 * 1024  # bytes read at once: below what the C library takes from the system for itself
 
@@ -23,11 +22,9 @@ AT_ONCE = 64 * 1024  # bytes read at once: below what the C library takes from t
 class Process:
     """The claimed channel and the loop that will serve it."""
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, incoming: Incoming, outgoing: Outgoing, loop: asyncio.AbstractEventLoop) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
         self._loop = loop
 
     def run(self, plugin: type[Plugin]) -> int:
@@ -44,54 +41,38 @@ class Process:
 
     async def _serve(self, plugin: Plugin) -> None:
         try:
-            await Session(plugin, _lines(self._reader), self._writer).run()
-            await self._writer.drain()
+            await Session(plugin, self._incoming, self._outgoing).run()
+            await self._outgoing.drain()
         except (BrokenPipeError, ConnectionResetError):
             raise ChannelClosed("the proxy has gone") from None
         finally:
-            self._writer.close()
+            self._outgoing.close()
 
 
 def claim(reading: int = 0, writing: int = 1) -> Process:
     """Take the channel's descriptors away from sys.stdin and sys.stdout, and make the loop and the streams on them."""
     loop = asyncio.new_event_loop()
-    reader, writer = loop.run_until_complete(_streams(os.dup(reading), os.dup(writing)))
+    incoming, outgoing = loop.run_until_complete(_wires(os.dup(reading), os.dup(writing)))
     ended, unused = os.pipe()
     os.close(unused)
     os.dup2(ended, 0)  # reading standard input gives end of file
     os.close(ended)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    return Process(reader, writer, loop)
+    return Process(incoming, outgoing, loop)
 
 
-async def _streams(reading: int, writing: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Return streams on two pipes. Their making asks what kind of file they are, which the sandbox answers no more."""
+async def _wires(reading: int, writing: int) -> tuple[Incoming, Outgoing]:
+    """Return the two pipes, open. Their making asks what kind of file they are, which the sandbox answers no more."""
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=MAX_LINE)
-    source, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0))
+    outgoing = Outgoing()
+    incoming = Incoming(outgoing)
+    source, _ = await loop.connect_read_pipe(lambda: incoming, os.fdopen(reading, "rb", 0))
     source.max_size = AT_ONCE  # type: ignore[attr-defined] # more would be mapped and unmapped anew for each read
-    sink, flow = await loop.connect_write_pipe(
-        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), os.fdopen(writing, "wb", 0)
-    )
-    return reader, asyncio.StreamWriter(sink, flow, None, loop)
+    await loop.connect_write_pipe(lambda: outgoing, os.fdopen(writing, "wb", 0))
+    return incoming, outgoing
 
 
 def main(plugin: type[Plugin]) -> int:
     """Claim the channel and serve; return the exit status."""
     return claim().run(plugin)
-
-
-async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    begun = bytearray()  # a line that is not all there
-    while chunk := await reader.read(AT_ONCE):
-        *lines, rest = chunk.split(b"\n")
-        for end in lines:
-            line = bytes(begun + end) if begun else end
-            begun.clear()
-            yield line
-        begun += rest
-        if len(begun) >= MAX_LINE:
-            raise ChannelClosed(f"a line over {MAX_LINE} bytes")
-    if begun:
-        raise ChannelClosed("the proxy closed in the middle of a line")

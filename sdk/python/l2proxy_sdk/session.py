@@ -10,14 +10,14 @@ import asyncio
 import base64
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from . import values
 from .actions import Call
 from .errors import ActionError, ChannelClosed, HostError, NotReady, ValueMismatch
 from .host import Host, serving
-from .peer import Failure, Peer, Writer
+from .peer import Failure, Lines, Peer, Writer
 from .plugin import Plugin
 from .records import Operation, StartInfo
 
@@ -27,7 +27,7 @@ FAILED = {"code": -32603, "message": "the plugin failed: see `l2proxy plugin log
 class Session:
     """One plugin object on one channel, from `start` to `stop`."""
 
-    def __init__(self, plugin: Plugin, lines: AsyncIterator[bytes], writer: Writer) -> None:
+    def __init__(self, plugin: Plugin, lines: Lines, writer: Writer) -> None:
         self.plugin = plugin
         self.peer = Peer(lines, writer, self._handle)
         self.host = Host(self.peer)

@@ -79,8 +79,8 @@ class FakeHost:
         to_plugin, to_host = memory.MemoryPipe(), memory.MemoryPipe()
         self._pipes = (to_plugin, to_host)
         self.plugin = plugin()
-        self._session = Session(self.plugin, to_plugin.lines(), to_host)
-        self._peer = Peer(to_host.lines(), to_plugin, self._handle)
+        self._session = Session(self.plugin, to_plugin, to_host)
+        self._peer = Peer(to_host, to_plugin, self._handle)
 
     async def start(self, restored: Any = False) -> list[dict[str, Any]]:
         """Start the plugin and connect its hub; return the actions it declares."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -26,10 +26,10 @@ class MemoryPipe:
         """End of file for the reader."""
         self._queue.put_nowait(None)
 
-    async def lines(self) -> AsyncIterator[bytes]:
-        """Yield what was written until closed."""
+    async def each(self, take: Callable[[bytes], None]) -> None:
+        """Give `take` what was written until closed."""
         while (line := await self._queue.get()) is not None:
-            yield line
+            take(line)
 
 
 def persist(items: dict[bytes, bytes], params: Mapping[str, Any]) -> dict[str, Any]:
