@@ -293,7 +293,7 @@ class Channel:
 
     def _flush(self) -> None:
         lines, self._written = self._written, []
-        if self.ended is None:
+        if self.ended is None and not self._writer.transport.is_closing():  # killed: the end is heard in another turn
             self._writer.write(b"".join(lines))
 
 

@@ -14,12 +14,18 @@ from proxy.host.pipes import Incoming
 class Pipe:
     """The writing end, as the channel uses it; each write is one call of the system."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, broken: bool = False) -> None:
         self.written: list[bytes] = []
         self.transport = self
+        self.broken = broken  # the process is dead, and the channel has not heard it
 
     def write(self, data: bytes) -> None:
+        if self.broken:
+            raise RuntimeError("the handler is closed")  # as uvloop's transports say it
         self.written.append(data)
+
+    def is_closing(self) -> bool:
+        return self.broken
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -32,9 +38,9 @@ def answer(number: int, value: Any) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": number, "result": value}).encode() + b"\n"
 
 
-async def talked(*chunks: bytes, asks: int = 2) -> tuple[list[Any], str, list[bytes]]:
+async def talked(*chunks: bytes, asks: int = 2, broken: bool = False) -> tuple[list[Any], str, list[bytes]]:
     """Return what `asks` questions came to, why the channel ended, and what was written, when the plugin says `chunks`."""
-    reader, pipe = Incoming(frames.MAX_LINE), Pipe()
+    reader, pipe = Incoming(frames.MAX_LINE), Pipe(broken=broken)
 
     async def handle(method: str, params: dict[str, Any]) -> Any:
         return {method: params}
@@ -81,3 +87,11 @@ async def test_a_line_is_refused_at_the_limit_in_whatever_pieces_it_comes() -> N
         assert "a line over" in reason
     _, reason, _ = await talked(whole[:100], asks=1)
     assert reason == "ended in the middle of a line"
+
+
+async def test_who_asks_a_process_that_just_died_hears_of_its_end_and_nothing_is_raised_in_the_loop() -> None:
+    raised: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+    outcomes, reason, written = await talked(asks=2, broken=True)
+    assert [str(outcome) for outcome in outcomes] == ["ended", "ended"]
+    assert (reason, written, raised) == ("ended", [], [])
