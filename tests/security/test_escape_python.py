@@ -12,7 +12,9 @@ import errno
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -38,31 +40,45 @@ WITHOUT_THE_CAPABILITY = () if is_almighty() else ("EPERM", "EINVAL")  # root of
 REPOSITORY = Path(__file__).parent.parent.parent
 AT_LEAST = 60
 
-Jobs = list[tuple[str, int, tuple[str, ...] | None]]
-Outcomes = dict[tuple[str, int, tuple[str, ...] | None], str]
+Job: TypeAlias = tuple[str, int, tuple[str, ...] | None]
+Jobs: TypeAlias = list[Job]
+Outcomes: TypeAlias = dict[Job, str]
 
 
-def run(jobs: Jobs) -> Outcomes:
-    """Have the runner make all attempts; it must answer for each."""
-    made = subprocess.run(
-        [sys.executable, "-m", "tests.security.escapes.runner"],
-        input=json.dumps(jobs).encode(),
-        capture_output=True,
-        cwd=REPOSITORY,
-        timeout=240,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr.decode()[-2000:]
-    found = json.loads(made.stdout)
-    assert len(found) == len(jobs)
-    return dict(zip(jobs, found, strict=True))
+class Battery:
+    """The runner, and what it has said so far: each worker of the tests asks its own for what its tests need."""
+
+    def __init__(self, runner: subprocess.Popen[str], forms: list[tuple[str, ...] | None]) -> None:
+        self.forms = forms
+        self._runner = runner
+        self._known: Outcomes = {}
+
+    def run(self, jobs: Jobs) -> Outcomes:
+        """Have the runner make all attempts it has not made; it must answer for each."""
+        return {job: self._once(job) for job in jobs}
+
+    def _once(self, job: Job) -> str:
+        if job not in self._known:
+            assert self._runner.stdin is not None
+            assert self._runner.stdout is not None
+            self._runner.stdin.write(json.dumps(job) + "\n")
+            self._runner.stdin.flush()
+            said = self._runner.stdout.readline()
+            assert said, "the runner has ended; what it said is on standard error"
+            self._known[job] = json.loads(said)
+        return self._known[job]
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> Outcomes:
-    """All attempts by all users: free, and in every form of the jail this machine has."""
-    forms = (None, *_jails(), DENOS)
-    return run([(name, user, how) for name in ATTEMPTS for user in USERS for how in forms])
+def battery() -> Iterator[Battery]:
+    """The runner of all attempts: free, and in every form of the jail this machine has."""
+    command = [sys.executable, "-m", "tests.security.escapes.runner"]
+    forms = [None, *_jails(), DENOS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY, text=True) as runner:
+        yield Battery(runner, forms)
+        assert runner.stdin is not None
+        runner.stdin.close()
+        assert runner.wait() == 0
 
 
 def _jails() -> list[tuple[str, ...]]:
@@ -87,25 +103,27 @@ def _is_lacking(name: str, outcome: str) -> bool:
 
 
 @pytest.mark.parametrize("name", ATTEMPTS)
-def test_it_gets_through_without_the_jail_and_nowhere_else(name: str, outcomes: Outcomes) -> None:
+def test_it_gets_through_without_the_jail_and_nowhere_else(name: str, battery: Battery) -> None:
     attempt = ATTEMPTS[name]
+    outcomes = battery.run([(name, user, how) for user in USERS for how in battery.forms])
     for user in USERS:
         free = outcomes[name, user, None]
         if _is_lacking(name, free) or (attempt.who == ROOT and (user != 0 or free in WITHOUT_THE_CAPABILITY)):
             continue  # it proves nothing here, and is not counted
         assert free == "done", f"as {user} without the jail: the attempt itself is broken"
     for key, outcome in outcomes.items():
-        if key[0] == name and key[2] is not None and not outcome.startswith("unprepared"):
+        if key[2] is not None and not outcome.startswith("unprepared"):
             expected = OF_DENO.get(name, attempt.expected) if key[2] == DENOS else attempt.expected
             assert outcome == expected, f"as {key[1]}, without {key[2]}"
 
 
-def test_enough_attempts_are_shown_to_succeed_without_the_jail(outcomes: Outcomes) -> None:
+def test_enough_attempts_are_shown_to_succeed_without_the_jail(battery: Battery) -> None:
+    outcomes = battery.run([(name, user, None) for name in ATTEMPTS for user in USERS])
     for user in USERS:
         assert sum(outcomes[name, user, None] == "done" for name in ATTEMPTS) >= AT_LEAST
 
 
-def test_every_layer_behind_the_filter_holds_by_itself() -> None:
+def test_every_layer_behind_the_filter_holds_by_itself(battery: Battery) -> None:
     """Without the system call filter the others must still refuse what they are there for."""
     layers = _optional_layers()
     wanted = {
@@ -124,5 +142,5 @@ def test_every_layer_behind_the_filter_holds_by_itself() -> None:
     for alone, attempts in wanted.items():
         if layers.get(alone, True):
             left_out = tuple(sorted({"landlock", "namespaces", "seccomp"} - {alone}))
-            found = run([(name, user, left_out) for name in attempts for user in USERS])
+            found = battery.run([(name, user, left_out) for name in attempts for user in USERS])
             assert found == {key: attempts[key[0]] for key in found}, alone

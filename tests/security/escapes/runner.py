@@ -1,7 +1,7 @@
 """Runs attempts, each in a forked process of its own that first becomes a user and then, or not, locks itself.
 
-`python -m tests.security.escapes.runner` in the root of the repository: jobs as JSON on standard input, one line of JSON for
-each on standard output. It imports everything before it forks: in the jail there is no file to import from, and an attempt
+`python -m tests.security.escapes.runner` in the root of the repository: a line of JSON on standard input is a job, and gets a
+line of JSON on standard output. It imports everything before it forks: in the jail there is no file to import from, and an attempt
 that failed for want of a module would prove nothing. The launcher's switches are used here and nowhere else.
 """
 
@@ -90,22 +90,22 @@ def library() -> str:
 
 
 def main() -> None:
-    """Do the jobs: rows of (attempt, user, layers left out or null)."""
-    jobs: list[tuple[str, int, list[str] | None]] = json.load(sys.stdin)
+    """Do the jobs as they come: rows of (attempt, user, layers left out or null)."""
     gc.disable()
     gc.freeze()  # a collection in a child would copy every page it shares
     stages: dict[int, Stage] = {}
-    found: list[str] = []
     try:
-        for number, (name, user, without) in enumerate(jobs):
+        for number, line in enumerate(sys.stdin):
+            name, user, without = json.loads(line)
             if user not in stages:
                 stages[user] = Stage(user, library())
             left_out = None if without is None else frozenset(without)
-            found.append(run(ATTEMPTS[name], stages[user], number, left_out))
+            said = run(ATTEMPTS[name], stages[user], number, left_out)
+            sys.stdout.write(json.dumps(said) + "\n")
+            sys.stdout.flush()
     finally:
         for stage in stages.values():
             stage.close()
-    json.dump(found, sys.stdout)
 
 
 if __name__ == "__main__":
