@@ -208,7 +208,7 @@ def _doors(services: Services, chain: Chain, options: RunOptions, stores: Stores
         hosts=options.config.listen.hosts,
         most_bytes=limits.body,
         may_ask=services.may_ask,
-        operations=Watched(health, Exposition(services, figures, connections.__len__)),
+        operations=Watched(health, Exposition(services, figures, connections)),
     )
     ipc = SocketListener(door, sockets[0], connections=connections, most_bytes=limits.body)
     standing = Standing(services, health, figures, connections.__len__)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -27,16 +27,17 @@ from prometheus_client.registry import Collector
 
 from middleware.metrics import RequestFigures
 from proxy.app.services import Services
+from proxy.server.connections import Connections
 from proxy.upstream.l1 import L1
 
 
 @dataclass(frozen=True)
 class Exposition(Collector):
-    """All figures of one daemon. `connections` tells how many are open on the doors for dapps."""
+    """All figures of one daemon. `connections` counts those of the doors for dapps."""
 
     services: Services
     requests: RequestFigures
-    connections: Callable[[], int]
+    connections: Connections
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""
@@ -54,7 +55,13 @@ class Exposition(Collector):
         """Yield every family with its present values."""
         yield InfoMetricFamily("l2proxy_build", "The version that runs.", {"version": version("l2proxy")})
         yield from _requests(self.requests)
-        yield _gauge("l2proxy_connections", "Connections open on the doors for dapps.", self.connections())
+        yield _gauge("l2proxy_connections", "Connections open on the doors for dapps.", len(self.connections))
+        slow = CounterMetricFamily(
+            "l2proxy_slow_readers", "Connections cut off because their reader took nothing.", labels=["transport"]
+        )
+        for transport, count in self.connections.cut_off.items():
+            slow.add_metric([transport], count)
+        yield slow
         yield from _chain(self.services.l1)
         yield from _nodes(self.services.l1)
         yield from _cache(self.services)

@@ -21,6 +21,7 @@ class Connections:
         self._otherwise = ("connections_per_caller", per_caller)
         self._open = 0
         self._of: Counter[Origin] = Counter()
+        self.cut_off = {"http": 0, "ws": 0, "ipc": 0}  # connections whose reader did not take what it asked for
 
     def __len__(self) -> int:
         return self._open
@@ -44,6 +45,10 @@ class Connections:
         self._of[origin] -= 1
         if not self._of[origin]:
             del self._of[origin]
+
+    def count_cut_off(self, transport: str) -> None:
+        """Count one more that was cut off because its reader took nothing; `transport` is a key of `cut_off`."""
+        self.cut_off[transport] += 1
 
     def ended(self) -> None:
         """Count one less in all."""

@@ -210,6 +210,8 @@ class FastLane:
             if taken != self._taken:
                 self._taken, self._since = taken, now
             elif waited > patience.send:
+                if not self._over:
+                    self._lanes.connections.count_cut_off("http")
                 self.abort()
         elif self._busy:
             return

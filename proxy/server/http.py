@@ -164,13 +164,20 @@ class DappListener:
             answer = await self._door.answer(body, Context(identity.origin, "http", None, attendance))
         finally:
             attendance.leave()
-        return await _sent(request, answer, identity.page)
+        try:
+            return await _sent(request, answer, identity.page)
+        except SlowReader:
+            self._connections.count_cut_off("http")
+            raise
 
     async def _upgrade(self, request: web.BaseRequest, identity: Identity) -> web.StreamResponse:
         if request.headers.getall(hdrs.SEC_WEBSOCKET_VERSION, ()) != ["13"]:  # RFC 6455, 4.4
             raise Turned(426, InvalidRequest("this proxy speaks version 13 of the WebSocket protocol"))
         try:
-            return await websocket.serve(request, identity, self._door, self._most_bytes, self._closing)
+            return await websocket.serve(
+                *(request, identity, self._door, self._most_bytes, self._closing),
+                on_slow=lambda: self._connections.count_cut_off("ws"),
+            )
         except web.HTTPBadRequest as error:
             raise Turned(400, InvalidRequest("this is not a WebSocket handshake of version 13")) from error
 

@@ -48,10 +48,18 @@ class Wire(Protocol):
 class Outbox:
     """A `Connection` of the waist."""
 
-    def __init__(self, wire: Wire, *, most_bytes: int = MOST_BYTES, stall_seconds: float = STALL_SECONDS) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        most_bytes: int = MOST_BYTES,
+        stall_seconds: float = STALL_SECONDS,
+        on_slow: Callable[[], None] = lambda: None,
+    ) -> None:
         self._wire = wire
         self._most_bytes = most_bytes
         self._stall_seconds = stall_seconds
+        self._on_slow = on_slow
         self._frames: deque[Body] = deque()
         self._held = 0
         self._writing = False
@@ -71,9 +79,7 @@ class Outbox:
         if self._closed or self._overfull or self._sent(frame):
             return
         if self._held + len(frame) > self._most_bytes:
-            self._overfull = True
-            self._forget()
-            self._wake.set()
+            self._cut_off()
         else:
             self._add(frame)
 
@@ -102,10 +108,25 @@ class Outbox:
             self._callbacks.append(callback)
 
     async def run(self) -> None:
-        """Write until `finish` was called and everything is written. Raise `SlowReader` or the transport's error."""
+        """Write until `finish` was called and everything is written. Raise `SlowReader` or the transport's error.
+
+        `on_slow` of the constructor is called once when the reader is given up.
+        """
+        try:
+            await self._empty()
+        except SlowReader:
+            if not self._overfull:
+                self._on_slow()
+            raise
+        except ConnectionError as error:
+            if self._overfull:  # it was aborted for this
+                raise self._too_slow() from error
+            raise
+
+    async def _empty(self) -> None:
         while not (self._ending and not self._frames and not self._overfull):
             if self._overfull:
-                raise SlowReader(f"more than {self._most_bytes} bytes wait for a reader")
+                raise self._too_slow()
             if not self._frames:
                 await self._clear_way()
                 self._wake.clear()
@@ -145,6 +166,18 @@ class Outbox:
         if self._wire.clogged:
             self._wake.set()  # somebody must look after a reader that takes nothing
         return True
+
+    def _cut_off(self) -> None:
+        """End the connection at once: whoever waits for its reader to take something hears of it by the transport."""
+        self._overfull = True
+        self._forget()
+        self._on_slow()
+        self._wake.set()
+        if (transport := self._wire.transport) is not None:
+            transport.abort()
+
+    def _too_slow(self) -> SlowReader:
+        return SlowReader(f"more than {self._most_bytes} bytes wait for a reader")
 
     def _add(self, frame: Body) -> None:
         self._frames.append(frame)

@@ -147,7 +147,7 @@ class SocketListener:
             counted.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        outbox = Outbox(SocketWire(writer))
+        outbox = Outbox(SocketWire(writer), on_slow=lambda: self._connections.count_cut_off("ipc"))
         attendance = Attendance()
         context = Context(self._origin, "ipc", outbox, attendance)
         conversation = Conversation(self._door, context, outbox)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import cast
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -79,13 +79,21 @@ class _Revoked(ConnectionError):
 
 
 async def serve(
-    request: web.BaseRequest, identity: Identity, door: Door, most_bytes: int, closing: asyncio.Event
+    request: web.BaseRequest,
+    identity: Identity,
+    door: Door,
+    most_bytes: int,
+    closing: asyncio.Event,
+    on_slow: Callable[[], None],
 ) -> web.WebSocketResponse:
-    """Upgrade `request` and answer on it until either side ends it. Raise `web.HTTPBadRequest` for a bad handshake."""
+    """Upgrade `request` and answer on it until either side ends it. Raise `web.HTTPBadRequest` for a bad handshake.
+
+    `on_slow` hears of a reader that is cut off.
+    """
     socket = web.WebSocketResponse(compress=False, max_msg_size=4 * most_bytes, timeout=2, autoclose=True)
     socket.headers["Server"] = "l2proxy"
     await socket.prepare(request)
-    outbox = Outbox(WebSocketWire(cast(Peer, request.protocol)))
+    outbox = Outbox(WebSocketWire(cast(Peer, request.protocol)), on_slow=on_slow)
     attendance = Attendance()
     context = Context(identity.origin, "ws", outbox, attendance)
     conversation = Conversation(door, context, outbox)

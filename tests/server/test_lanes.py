@@ -311,6 +311,7 @@ async def test_who_pipelines_and_never_reads_is_not_read(
                 held = max([held, *(lane._held for lane in listener._lanes._lanes)])
     assert held <= AT_ONCE + 512 * 1024
     assert len(connections) == 0
+    assert connections.cut_off == {"http": 1, "ws": 0, "ipc": 0}
     writer.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import tempfile
 import tracemalloc
@@ -166,7 +167,7 @@ async def test_over_a_websocket() -> None:
 
 
 async def test_a_websocket_that_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "Outbox", lambda wire: outbox.Outbox(wire, stall_seconds=0.3))
+    monkeypatch.setattr(websocket, "Outbox", functools.partial(outbox.Outbox, stall_seconds=0.3))
     node = Node(30_000_000)
     async with opened(node) as listener:
         reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, limit=1024)

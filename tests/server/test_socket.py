@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import socket as sockets
@@ -105,6 +106,23 @@ async def test_connections_are_counted(short_tmp: Path, echo: Echo) -> None:
     assert json.loads(await reader.read())["error"]["data"] == {"limit": "connections_per_caller"}
     first.close()
     second.close()
+    await listening.close(0.5)
+
+
+async def test_who_asks_and_never_reads_is_cut_off_and_counted(
+    short_tmp: Path, echo: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "Outbox", functools.partial(module.Outbox, stall_seconds=0.2))
+    connections = Connections()
+    listening = SocketListener(Door(echo), short_tmp / "x.ipc", connections=connections)
+    await listening.start()
+    _, writer = await asyncio.open_unix_connection(listening.path, limit=1024)
+    writer.write(b'{"jsonrpc":"2.0","id":1,"method":"large","params":[9000000]}' * 2)
+    async with asyncio.timeout(10):
+        while not echo.seen or len(connections):  # noqa: ASYNC110  the other side notices in its own time
+            await asyncio.sleep(0.01)
+    assert connections.cut_off == {"http": 0, "ws": 0, "ipc": 1}
+    writer.transport.abort()
     await listening.close(0.5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -108,8 +109,9 @@ async def test_an_asker_that_goes_away_is_noticed(
 async def test_a_client_that_never_reads_is_cut_off(
     start_listener: StartListener, echo: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(websocket, "Outbox", lambda wire: outbox.Outbox(wire, stall_seconds=0.2))
-    listener = await start_listener()
+    monkeypatch.setattr(websocket, "Outbox", functools.partial(outbox.Outbox, stall_seconds=0.2))
+    connections = Connections()
+    listener = await start_listener(connections=connections)
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     handshake = (
         f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{listener.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -126,7 +128,28 @@ async def test_a_client_that_never_reads_is_cut_off(
         _, context = echo.seen[0]
         assert context.presence is not None
         await context.presence.gone()
+    assert connections.cut_off == {"http": 0, "ws": 1, "ipc": 0}
     writer.close()
+
+
+async def test_pushes_that_pile_up_end_the_connection_at_once_and_are_counted(
+    start_listener: StartListener, echo: Echo, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket, "Outbox", functools.partial(outbox.Outbox, most_bytes=1_000_000))
+    connections = Connections()
+    listener = await start_listener(connections=connections)
+    async with asyncio.timeout(20), session.ws_connect(url(listener)) as ws:
+        await ws.send_str(call("wait"))
+        await echo.waiting.wait()
+        _, context = echo.seen[0]
+        assert context.connection is not None
+        ended = asyncio.Event()
+        context.connection.on_close(ended.set)
+        while not connections.cut_off["ws"]:  # the socket's own buffers take megabytes before anything waits
+            context.connection.push("eth_subscription", {"result": "x" * 100_000})
+        await ended.wait()  # not only after the minute a reader may take nothing
+        context.connection.push("eth_subscription", {})
+    assert connections.cut_off == {"http": 0, "ws": 1, "ipc": 0}
 
 
 async def test_a_flood_of_calls_slows_down_itself_alone(
