@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias, cast
 
+from middleware.errors import LimitExceeded
 from middleware.waist import LargeReply
 from proxy.upstream.balance import Balance
+from proxy.upstream.room import Room
 
 # What is larger is never held in memory as a whole (bytes).
 LARGE: Final = 4 * 1024 * 1024
@@ -27,9 +29,17 @@ Begins: TypeAlias = Callable[[bytes], "bytes | None"]
 
 @dataclass(frozen=True, slots=True)
 class Oversize:
-    """An answer above the limit; only its first bytes were kept."""
+    """An answer above the limit; only its first bytes were kept. `crowded`: what others keep took its room."""
 
     head: bytes
+    crowded: bool = False
+
+    def refusal(self) -> LimitExceeded:
+        """Return what its caller is told."""
+        if self.crowded:
+            said = "large answers that their callers have not read yet take all the disk they may; ask again later"
+            return LimitExceeded("waiting_responses", said)
+        return LimitExceeded("response", "the L1 node's answer is larger than [limits] response; ask for less at once")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +52,14 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """What may be kept of an answer: `limit` bytes at most, large ones in `folder` (None: where the system keeps such)."""
+    """What may be kept of an answer: `limit` bytes at most, large ones in `folder` (None: where the system keeps such).
+
+    `room` is what all of them share; None: there is no end to it.
+    """
 
     limit: int
     folder: Path | None = None
+    room: Room | None = None
 
 
 def as_it_is(first: bytes) -> bytes:
@@ -129,12 +143,17 @@ class Arrival:
             self._lose(Lost(self._head, f"it could not be kept on disk ({error.strerror})"))
             return
         self._file = cast(BinaryIO, opened)
+        if self._keeping.room is not None:
+            self._keeping.room.opened(self._file)
         self._write(first, placed)
 
     def _write(self, came: bytes, written: bytes) -> None:
         assert self._file is not None  # noqa: S101
         if self._balance is not None and not self._belongs(self._balance, came):
             self._lose(Lost(self._head, "it is not JSON-RPC"))
+            return
+        if self._keeping.room is not None and not self._keeping.room.has(len(written)):
+            self._lose(Oversize(self._head, crowded=True))
             return
         rest = memoryview(written)
         try:

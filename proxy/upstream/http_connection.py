@@ -19,7 +19,6 @@ from proxy.upstream.arrival import Keeping, Lost, Oversize
 from proxy.upstream.exchange import Exchange
 from proxy.upstream.failures import Broken, Late, NodeFailure, Overloaded, Unreachable
 from proxy.upstream.http_response import NotHttp, ResponseReader
-from proxy.upstream.node_socket import too_large
 
 _TOO_MANY: Final = 429
 # Ids that every node echoes with their value; of others (floats, numbers beyond 64 bits, escapes) it may make what it likes.
@@ -154,7 +153,7 @@ def _checked(reader: ResponseReader, raw_id: bytes) -> bytes | LargeReply:
     """Return the answer, if it is one. Raise the `NodeFailure` it is otherwise, or `LimitExceeded`."""
     status, body = reader.status, reader.body
     if isinstance(body, Oversize):
-        raise too_large()
+        raise body.refusal()
     if 300 <= status < 400:
         raise Unreachable(f"it redirects elsewhere (HTTP {status}); give its final URL")
     if isinstance(body, Lost):

@@ -31,6 +31,7 @@ from proxy.upstream.identity import ChainIdentity, read_pin, write_pin
 from proxy.upstream.line import Line
 from proxy.upstream.node import Node
 from proxy.upstream.passage import FEW, Passage
+from proxy.upstream.room import Room
 from proxy.upstream.subscriptions import Deliver, Unsubscribe
 from proxy.upstream.traits import traits
 from proxy.vigil import Vigil
@@ -40,6 +41,7 @@ log = logging.getLogger("l2proxy.upstream")
 _PROBE: Final = Request("eth_chainId", b"[]", b"1")
 # Seconds a node may take to tell its newest block when several are compared.
 _LOOK_SECONDS: Final = 5
+_WAITING: Final = 4  # answers as large as one may be that may wait on disk together
 # Looks at the newest block between two questions which chain this is: a connection that stands may begin to serve another.
 _CONFIRM_EVERY: float = 10
 
@@ -70,7 +72,7 @@ class L1:
         self.vigil = Vigil()
         self._first: Node | None = None  # the one to be asked, while nothing need be found out first
         self._look_at = self._confirm_at = 0.0
-        keeping = Keeping(response_limit, folder)
+        keeping = Keeping(response_limit, folder, Room(_WAITING * response_limit))
         self.nodes: list[Node] = []
         self.nodes += [Node(parse(url), keeping, self._admit, self._choose) for url in urls]
         self.several = len(self.nodes) > 1

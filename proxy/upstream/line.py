@@ -20,7 +20,7 @@ from proxy.upstream.arrival import Lost, Oversize
 from proxy.upstream.exchange import Exchange
 from proxy.upstream.failures import Broken, Late, Unreachable
 from proxy.upstream.frames import Frame, Value
-from proxy.upstream.node_socket import Socket, in_memory, too_large
+from proxy.upstream.node_socket import Socket, in_memory
 from proxy.upstream.pushes import Push, Subscribed
 from proxy.upstream.repeatable import may_repeat
 
@@ -235,7 +235,7 @@ class Line:
             self._cannot_tell()
         elif pending := self.pending.pop(number, None):
             if isinstance(value, Oversize):
-                pending.fail(too_large())
+                pending.fail(value.refusal())
             else:
                 pending.fail(Broken(f"the L1 node's answer is unusable: {value.trouble}", repeatable=False))
 

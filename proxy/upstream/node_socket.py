@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeAlias
 
-from middleware.errors import LimitExceeded
 from middleware.waist import LargeReply
 from proxy.upstream.failures import Broken
 from proxy.upstream.frames import Value
@@ -57,8 +56,3 @@ def in_memory(body: bytes | LargeReply) -> bytes:
         body.close()
         raise Broken("it answers a short question with megabytes", repeatable=False)
     return body
-
-
-def too_large() -> LimitExceeded:
-    """Return the error for an answer above [limits] response."""
-    return LimitExceeded("response", "the L1 node's answer is larger than [limits] response; ask for less at once")

@@ -14,7 +14,7 @@ from middleware.waist import LargeReply
 from proxy.upstream.arrival import Oversize, as_it_is
 from proxy.upstream.failures import Broken, Unreachable
 from proxy.upstream.frames import Frame, Value
-from proxy.upstream.node_socket import Socket, too_large
+from proxy.upstream.node_socket import Socket
 
 
 class Solitary:
@@ -54,7 +54,7 @@ class Solitary:
         elif isinstance(value, LargeReply):
             self._answer.set_result(value)
         elif isinstance(value, Oversize):
-            self._answer.set_exception(too_large())
+            self._answer.set_exception(value.refusal())
         else:
             self._answer.set_exception(Broken(f"the L1 node's answer is unusable: {value.trouble}", repeatable=False))
 

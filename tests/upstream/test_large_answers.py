@@ -210,6 +210,27 @@ def stream() -> Iterator[bytes]:
 SIZE = sum(map(len, (b'{"jsonrpc":"2.0","id":7,"result":[', b"0]}"))) + COUNT * len(PIECE)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_waits_for_slow_callers_leaves_room_on_the_disk(kind: str, short_tmp: Path) -> None:
+    async def answer(request: dict[str, Any]) -> bytes:
+        return result(request, VALUE if request["method"] == "eth_call" else "0x2")
+
+    before = descriptors()
+    async with behind(FakeNode(answer), kind, short_tmp, response_limit=5_500_000) as l1:  # four of them together
+        waiting = [await l1.forward(CALL) for _ in range(4)]
+        with pytest.raises(LimitExceeded, match="not read yet") as refused:
+            await l1.forward(CALL)
+        assert refused.value.data == {"limit": "waiting_responses"}
+        assert await l1.call("eth_getBalance") == "0x2"
+        for reply in waiting:
+            assert isinstance(reply, LargeReply)
+            reply.close()
+        again = await l1.forward(CALL)
+        assert isinstance(again, LargeReply)
+        again.close()
+    assert descriptors() == before
+
+
 @pytest.mark.parametrize("kind", ["ipc", "lines", "ws", "http"])
 def test_memory_stays_flat(kind: str) -> None:
     keeping = Keeping(256 * 1024 * 1024)
