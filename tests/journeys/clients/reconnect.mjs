@@ -14,7 +14,8 @@ const viemOptions = { retryCount: 20, retryDelay: 100 };
 
 const ethersHttp = new ethers.JsonRpcProvider(http, undefined, { cacheTimeout: -1, pollingInterval: 50 });
 const viemHttp = viem.createPublicClient({ transport: viem.http(http, viemOptions), pollingInterval: 50 });
-const viemWs = viem.createPublicClient({ transport: viem.webSocket(ws, { ...viemOptions, reconnect: { attempts: 50, delay: 100 } }) });
+// viem finds out at its next sign of life that connecting again was refused: by default half a minute later.
+const viemWs = viem.createPublicClient({ transport: viem.webSocket(ws, { ...viemOptions, reconnect: { attempts: 50, delay: 100 }, keepAlive: { interval: 1000 } }) });
 const web3Http = new Web3(http);
 const web3Provider = new WebSocketProvider(ws, {}, { autoReconnect: true, delay: 100, maxAttempts: 50 });
 web3Provider.on("error", () => {}); // a refused connection while the daemon is away
