@@ -11,13 +11,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import logging
 import time
 from collections.abc import Callable
 
 from middleware.errors import RpcError
+from middleware.passing import Hears, Sent
 from middleware.presence import SharedPresence
 from middleware.questions import Withdrawn
-from middleware.waist import Answer, Context, Next, Request, with_presence
+from middleware.waist import Answer, Context, Next, Presence, Request, with_presence
+
+logger = logging.getLogger("l2proxy.chain")
 
 KEPT = 120.0  # seconds an answer waits for the one it is for
 MOST_KEPT_PER_ORIGIN = 1000
@@ -34,7 +38,7 @@ _REPEATABLE = frozenset({4100, 4200, 4900, 4902, -32002, -32005, -32602})
 class _Work:
     """One call in a task of its own; the task itself tells who waits, so that they need not wait for its end as well."""
 
-    __slots__ = ("_answer", "_error", "_hearing", "done", "key", "origin", "presence", "task")
+    __slots__ = ("_answer", "_error", "_hearing", "done", "hearers", "key", "origin", "presence", "task")
 
     def __init__(self, key: str, origin: str) -> None:
         self.key = key
@@ -45,35 +49,76 @@ class _Work:
         self._answer: Answer | None = None
         self._error: BaseException | None = None
         self._hearing: list[asyncio.Future[Answer]] = []
+        self.hearers: list[_Hearer] = []
 
     def heard(self) -> asyncio.Future[Answer]:
         """Return a future of the answer, one for each asker: that an asker goes changes nothing."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._hearing.append(future)
         if self.done is not None:
-            self._tell()
+            self.tell(self._answer, self._error)
         return future
 
     def ended(self, at: float, answer: Answer | None, error: BaseException | None) -> None:
-        """Tell who waits what came of it."""
+        """Take what came of it."""
         self.done, self._answer, self._error = at, answer, error
-        self._tell()
 
     def forget(self) -> None:
         """Let go of what came of it."""
         self._answer = self._error = None
 
-    def _tell(self) -> None:
-        for future in self._hearing:
+    def tell(self, answer: Answer | None, error: BaseException | None) -> None:
+        """Tell who waits what came of it."""
+        hearing, self._hearing = self._hearing, []
+        for future in hearing:
             if future.done():
                 continue  # its asker has gone
-            if isinstance(self._error, asyncio.CancelledError):
+            if answer is not None:
+                future.set_result(answer)
+            elif isinstance(error, Exception):
+                future.set_exception(error)
+            else:
                 future.cancel()
-            elif self._error is not None:
-                future.set_exception(self._error)
-            elif self._answer is not None:
-                future.set_result(self._answer)
-        self._hearing.clear()
+        hearers, self.hearers = self.hearers, []
+        for hearer in hearers:
+            hearer.tell(answer, error)
+
+
+class _Hearer:
+    """An asker nobody awaits the answer for: `then` gets it."""
+
+    __slots__ = ("_asker", "_link", "_presence", "_then", "_work")
+
+    def __init__(self, link: AnswersLink, work: _Work, presence: Presence | None, then: Hears) -> None:
+        self._link = link
+        self._work = work
+        self._presence = presence
+        self._then = then
+        self._asker = work.presence.join(presence)
+
+    def leave(self) -> None:
+        """Learn that nobody waits any more; the call goes on."""
+        if self in self._work.hearers:
+            self._work.hearers.remove(self)
+            self._work.presence.leave(self._asker)
+            self._then.left()
+
+    def tell(self, answer: Answer | None, error: BaseException | None) -> None:
+        """Hand on what came of the call."""
+        heard = self._presence is None or self._presence.here
+        try:
+            if answer is not None:
+                self._then.answered(answer)
+            elif isinstance(error, Exception):
+                self._then.failed(error)
+            else:  # the daemon ends
+                self._then.left()
+        except Exception as failure:
+            logger.exception("an answer could not be handed over")
+            self._then.failed(failure)
+        if heard:
+            self._link.drop(self._work)
+        self._work.presence.leave(self._asker)
 
 
 class AnswersLink:
@@ -99,8 +144,21 @@ class AnswersLink:
             return await work.heard()
         finally:
             if work.done is not None and (context.presence is None or context.presence.here):
-                self._drop(work)
+                self.drop(work)
             work.presence.leave(asker)
+
+    def set_out(self, request: Request, context: Context, next: Next, then: Hears) -> Sent | None:  # noqa: A002
+        """Begin a call whose answer `then` gets; None where it is there already, and to be awaited."""
+        key = _likeness(request, context)
+        if self._kept:
+            self._forget_old()
+        work = self._adopted(key) or self._start(key, request, context, next)
+        if work.done is not None:
+            then.withdrawn()
+            return None
+        hearer = _Hearer(self, work, context.presence, then)
+        work.hearers.append(hearer)
+        return hearer
 
     async def close(self) -> None:
         """End every call that still runs, and wait for it."""
@@ -111,7 +169,7 @@ class AnswersLink:
         await asyncio.gather(*tasks, return_exceptions=True)
         for work in works:
             if work.done is None:  # it ended before it began
-                work.ended(self._clock(), None, asyncio.CancelledError())
+                self._ended(work, None, asyncio.CancelledError())
         self._work.clear()
         self._kept.clear()
 
@@ -142,17 +200,23 @@ class AnswersLink:
     def _ended(self, work: _Work, answer: Answer | None, error: BaseException | None) -> None:
         """Keep the answer for who may come for it, unless the same request can simply run again."""
         work.ended(self._clock(), answer, error)
-        if isinstance(error, asyncio.CancelledError) or not _worth_keeping(error):
-            self._drop(work)
-            return
+        kept = not isinstance(error, asyncio.CancelledError) and _worth_keeping(error)
+        if kept:
+            self._keep(work)
+        work.tell(answer, error)
+        if not kept:
+            self.drop(work)
+
+    def _keep(self, work: _Work) -> None:
         self._kept[work] = None
         if len(self._kept) <= MOST_KEPT_PER_ORIGIN:
             return
         of_origin = [kept for kept in self._kept if kept.origin == work.origin]
         if len(of_origin) > MOST_KEPT_PER_ORIGIN:
-            self._drop(of_origin[0])
+            self.drop(of_origin[0])
 
-    def _drop(self, work: _Work) -> None:
+    def drop(self, work: _Work) -> None:
+        """Forget a call whose answer was heard."""
         self._kept.pop(work, None)
         work.forget()
         works = self._work.get(work.key, [])
@@ -164,7 +228,7 @@ class AnswersLink:
     def _forget_old(self) -> None:
         until = self._clock() - KEPT
         for work in list(itertools.takewhile(lambda kept: (kept.done or 0.0) < until, self._kept)):
-            self._drop(work)
+            self.drop(work)
 
 
 def _worth_keeping(error: BaseException | None) -> bool:

@@ -14,15 +14,17 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
 
 from middleware.methods import MethodTable
-from middleware.passing import Around, Send, Sent, Then
+from middleware.passing import Around, Hears, Send, Sent, Then
 from middleware.waist import Answer, Context, LargeReply, Middleware, Next, NodeReply, Request, Result
 
 logger = logging.getLogger("l2proxy.chain")
 
 Terminal: TypeAlias = Callable[[Request, Context], Awaitable[Answer]]
 Decide: TypeAlias = Callable[[Request, Context], "Answer | None"]
-Quick: TypeAlias = Callable[[Request, Context, Then], "Sent | None"]
-"""Send a call to the node without waiting; None: it has to be awaited."""
+Quick: TypeAlias = Callable[[Request, Context, Hears], "Sent | None"]
+"""Send a call to the node, or on its way, without waiting; None: it has to be awaited."""
+SetOut: TypeAlias = Callable[[Request, Context, Next, Hears], "Sent | None"]
+"""What a link has that runs calls in tasks of their own (`set_out`): nobody else needs a task to wait for them."""
 MOST_DISPATCHES: Final = 16  # a link that dispatches to itself is a mistake, not a reason to exhaust the stack
 
 
@@ -110,12 +112,17 @@ class Chain:
         rest: Sequence[Middleware] = links
         if not configured:
             gates, rest = _gates(links)
-        call = self._terminal
+        call = inner = self._terminal
         for link in reversed(rest):
-            call = _before(link, call)
+            inner, call = call, _before(link, call)
         for link in reversed(configured):
             call = _before_guarded(link, call)
-        return Way(gates, call, None if configured else self._quick(method, links[len(links) - len(rest) :]))
+        if configured:
+            return Way(gates, call, None)
+        set_out: SetOut | None = getattr(rest[0], "set_out", None) if rest else None
+        if set_out is not None:
+            return Way(gates, call, _setting_out(set_out, inner))
+        return Way(gates, call, self._quick(method, links[len(links) - len(rest) :]))
 
     def _quick(self, method: str, links: Sequence[Link]) -> Quick | None:
         """Return how calls of `method` pass `links` to the node without being awaited, if all have a way for that."""
@@ -138,9 +145,16 @@ class Way:
         self.quick = quick
 
 
+def _setting_out(set_out: SetOut, inner: Terminal) -> Quick:
+    def quick(request: Request, context: Context, then: Hears) -> Sent | None:
+        return set_out(request, context, inner, then)
+
+    return quick
+
+
 def _quick(arounds: Sequence[Around], send: Send) -> Quick:
-    def quick(request: Request, context: Context, then: Then) -> Sent | None:
-        heard = then
+    def quick(request: Request, context: Context, then: Hears) -> Sent | None:
+        heard: Then = then
         for around in arounds:
             outer = around(request, context, heard)
             if outer is None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeAlias
 
-from middleware.waist import Context, LargeReply, NodeReply, Request
+from middleware.waist import Answer, Context, LargeReply, NodeReply, Request
 
 
 class Then(Protocol):
@@ -34,8 +34,15 @@ class Then(Protocol):
         """Let what is logged inside be known as this call's (`asking`)."""
 
 
+class Hears(Then, Protocol):
+    """A `Then` that takes answers of the proxy's own as well."""
+
+    def answered(self, answer: Answer) -> None:
+        """Take the answer."""
+
+
 class Sent(Protocol):
-    """A call that is with the node."""
+    """A call that is with the node, or under way in a task of its own."""
 
     def leave(self) -> None:
         """Learn that nobody waits any more."""

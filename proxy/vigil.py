@@ -18,12 +18,13 @@ _SELDOM: Final = 63  # expectations passed over after one in vain, at most
 
 
 class Vigil:
-    """One kind of bytes that are waited for, in one event loop. `clock`: seconds."""
+    """One kind of bytes that are waited for, in one event loop. `clock`: seconds, as is `moment`."""
 
-    __slots__ = ("_again", "_clock", "_pass_over", "_passed_over", "_until", "awake")
+    __slots__ = ("_again", "_clock", "_moment", "_pass_over", "_passed_over", "_until", "awake")
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter, moment: float = MOMENT) -> None:
         self._clock = clock
+        self._moment = moment
         self.awake = False
         self._again = False  # something is expected since the last look
         self._until = 0.0
@@ -51,7 +52,7 @@ class Vigil:
         now = self._clock()
         if self._again:
             self._again = False
-            self._until = now + MOMENT
+            self._until = now + self._moment
         elif now >= self._until:
             self.awake = False
             if self._until:

@@ -19,6 +19,7 @@ from middleware.errors import InternalError, LimitExceeded, RpcError
 from proxy.host import frames
 from proxy.host.pacing import Pace, timed
 from proxy.host.pipes import Incoming
+from proxy.vigil import Vigil
 
 log = logging.getLogger("l2proxy.host")
 
@@ -26,6 +27,8 @@ MAX_OPEN = 256  # requests of the plugin that run at once
 MAX_LATE = 4096  # answers we no longer wait for and still accept once
 AT_ONCE = 64 * 1024  # bytes read at once, and bytes that may wait to be written before reading stops
 MAX_UNREAD = 32 * 1024 * 1024  # bytes of answers a plugin may leave unread; beyond them a long answer is refused
+AWAKE = 250e-6  # seconds the loop stays awake for an answer; a plugin takes longer to wake and to answer than a node
+FEW = 2  # requests up to which an answer is waited for awake; where more are, something comes anyway
 STALL = 30.0  # seconds a plugin may leave its standard input full
 _NONE: Any = object()
 
@@ -78,6 +81,7 @@ class Channel:
         self._begun = bytearray()  # a line that is not all there
         self._resting: asyncio.Task[None] | None = None
         self._said_all = False
+        self._vigil = Vigil(moment=AWAKE)
         self._over: asyncio.Future[str] = self._loop.create_future()
         self.ended: str | None = None
 
@@ -155,6 +159,7 @@ class Channel:
         if rest:
             self._begun += rest
         self._lines.extend(ends)
+        self._vigil.came()
         if self._resting is None:
             self._work()
 
@@ -294,7 +299,9 @@ class Channel:
     def _flush(self) -> None:
         lines, self._written = self._written, []
         if self.ended is None and not self._writer.transport.is_closing():  # killed: the end is heard in another turn
-            self._writer.write(b"".join(lines))
+            self._writer.transport.write(b"".join(lines))
+            if 0 < len(self._waiting) <= FEW:
+                self._vigil.expect()
 
 
 class _Broken(Exception):

@@ -76,6 +76,11 @@ class Database:
                 raise StorageError(f"writing to {self.path} failed: {_said(error)}") from error
 
     def _write(self, operations: Mapping[bytes, bytes | None], *, synced: bool = True) -> None:
+        if len(operations) == 1:
+            ((key, value),) = operations.items()
+            if value is not None:  # atomic by itself, and made in half the time
+                self._db.put(key, value, sync=synced)
+                return
         with self._db.write_batch(transaction=True, sync=synced) as target:
             for key, value in operations.items():
                 if value is None:

@@ -7,7 +7,7 @@ import json
 from typing import Any, cast
 
 from proxy.host import frames
-from proxy.host.channel import Channel
+from proxy.host.channel import AT_ONCE, Channel
 from proxy.host.pipes import Incoming
 
 
@@ -95,3 +95,40 @@ async def test_who_asks_a_process_that_just_died_hears_of_its_end_and_nothing_is
     outcomes, reason, written = await talked(asks=2, broken=True)
     assert [str(outcome) for outcome in outcomes] == ["ended", "ended"]
     assert (reason, written, raised) == ("ended", [], [])
+
+
+class FullPipe(Pipe):
+    """A pipe whose other end does not read until `room` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.room = asyncio.Event()
+
+    def get_write_buffer_size(self) -> int:
+        return 0 if self.room.is_set() else 10 * AT_ONCE
+
+    async def drain(self) -> None:
+        await self.room.wait()
+
+
+async def test_nothing_is_taken_while_the_plugin_does_not_read_and_nothing_is_lost() -> None:
+    reader, pipe, handled = Incoming(frames.MAX_LINE), FullPipe(), list[int]()
+
+    async def handle(_: str, params: dict[str, Any]) -> Any:
+        handled.append(params["n"])
+
+    channel = Channel(reader, cast(asyncio.StreamWriter, pipe), handle, lambda *_: None)
+    asked = [b'{"jsonrpc":"2.0","id":%d,"method":"m","params":{"n":%d}}\n' % (n, n) for n in range(6)]
+    reader.feed_data(b"".join(asked[:2]) + asked[2][:9])  # before anybody listens
+    serving = asyncio.create_task(channel.serve())
+    for piece in (asked[2][9:] + asked[3], asked[4][:5], asked[4][5:] + asked[5]):
+        for _ in range(4):
+            await asyncio.sleep(0)
+        reader.feed_data(piece)
+    reader.feed_eof()
+    assert handled == []
+    assert not serving.done()
+    pipe.room.set()
+    assert await serving == "ended"
+    assert handled in ([], [0, 1, 2, 3, 4, 5])  # begun together, or all cancelled by the end
+    assert channel.ended == "ended"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from middleware.answers import AnswersLink
 from middleware.errors import InvalidParams, Refused, RpcError, Unauthorized
 from middleware.questions import Withdrawn
-from middleware.waist import Answer, Context, Origin, Request, Result
+from middleware.waist import Answer, Context, Next, Origin, Request, Result
 
 SITE = Origin.web("https://app.example")
 SEND = Request("eth_sendTransaction", b'[{"to":"0x01"}]', b"1")
@@ -64,13 +65,65 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def link(clock: Callable[[], float]) -> AnswersLink:
-    return AnswersLink(clock)
+class Heard:
+    """The asker of a call that is not awaited."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.has_left = self.was_withdrawn = False
+
+    def answered(self, answer: Answer) -> None:
+        if not self.answer.cancelled():
+            self.answer.set_result(answer)
+
+    def failed(self, error: Exception) -> None:
+        if not self.answer.cancelled():
+            self.answer.set_exception(error)
+
+    def left(self) -> None:
+        self.has_left = True
+        self.answer.cancel()
+
+    def withdrawn(self) -> None:
+        self.was_withdrawn = True
+
+    def speaking(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+
+class SetOut:
+    """The link asked as a door does that needs no task of its own to wait."""
+
+    def __init__(self, link: AnswersLink) -> None:
+        self.link = link
+
+    async def __call__(self, request: Request, context: Context, next: Next) -> Answer:  # noqa: A002
+        heard = Heard()
+        sent = self.link.set_out(request, context, next, heard)
+        assert heard.was_withdrawn == (sent is None)
+        if sent is None:
+            return await self.link(request, context, next)
+        try:
+            return await heard.answer
+        except asyncio.CancelledError:
+            sent.leave()
+            raise
+
+    def handles(self, method: str) -> bool:
+        return self.link.handles(method)
+
+    async def close(self) -> None:
+        await self.link.close()
+
+
+@pytest.fixture(params=["awaited", "set out"])
+def link(clock: Callable[[], float], request: pytest.FixtureRequest) -> AnswersLink | SetOut:
+    link = AnswersLink(clock)
+    return SetOut(link) if request.param == "set out" else link
 
 
 def ask(
-    link: AnswersLink, inner: Inner, request: Request = SEND, origin: Origin = SITE, here: Here | None = None
+    link: AnswersLink | SetOut, inner: Inner, request: Request = SEND, origin: Origin = SITE, here: Here | None = None
 ) -> asyncio.Task[Answer]:
     return asyncio.ensure_future(link(request, Context(origin, presence=here or Here()), inner))
 
@@ -87,14 +140,14 @@ async def lose(task: asyncio.Task[Answer]) -> None:
         await task
 
 
-async def test_an_answer_is_passed_on(link: AnswersLink) -> None:
+async def test_an_answer_is_passed_on(link: AnswersLink | SetOut) -> None:
     inner = Inner()
     task = ask(link, inner)
     (await inner.running(1)).set_result(Result(b"1"))
     assert await task == Result(b"1")
 
 
-async def test_a_retry_adopts_what_its_lost_asker_started(link: AnswersLink) -> None:
+async def test_a_retry_adopts_what_its_lost_asker_started(link: AnswersLink | SetOut) -> None:
     inner = Inner()
     first = ask(link, inner)
     run = await inner.running(1)
@@ -110,7 +163,7 @@ async def test_a_retry_adopts_what_its_lost_asker_started(link: AnswersLink) -> 
     assert len(inner.runs) == 1
 
 
-async def test_an_asker_gone_without_a_cancellation_is_adopted_too(link: AnswersLink) -> None:
+async def test_an_asker_gone_without_a_cancellation_is_adopted_too(link: AnswersLink | SetOut) -> None:
     inner, here = Inner(), Here()
     first = ask(link, inner, here=here)
     run = await inner.running(1)
@@ -123,7 +176,7 @@ async def test_an_asker_gone_without_a_cancellation_is_adopted_too(link: Answers
     assert len(inner.runs) == 1
 
 
-async def test_while_the_asker_is_there_the_same_again_is_another_request(link: AnswersLink) -> None:
+async def test_while_the_asker_is_there_the_same_again_is_another_request(link: AnswersLink | SetOut) -> None:
     inner = Inner()
     tasks = [ask(link, inner), ask(link, inner)]
     (await inner.running(1)).set_result(Result(b"1"))
@@ -140,7 +193,7 @@ async def test_while_the_asker_is_there_the_same_again_is_another_request(link: 
     ],
 )
 async def test_only_the_identical_request_of_the_same_origin_adopts(
-    link: AnswersLink, other: tuple[Request, Origin]
+    link: AnswersLink | SetOut, other: tuple[Request, Origin]
 ) -> None:
     inner = Inner()
     first = ask(link, inner)
@@ -151,7 +204,9 @@ async def test_only_the_identical_request_of_the_same_origin_adopts(
     assert await second == Result(b"2")
 
 
-async def test_an_answer_nobody_heard_is_kept_for_two_minutes_and_given_once(link: AnswersLink, clock: Clock) -> None:
+async def test_an_answer_nobody_heard_is_kept_for_two_minutes_and_given_once(
+    link: AnswersLink | SetOut, clock: Clock
+) -> None:
     inner = Inner()
     first = ask(link, inner)
     run = await inner.running(1)
@@ -164,7 +219,7 @@ async def test_an_answer_nobody_heard_is_kept_for_two_minutes_and_given_once(lin
     assert await again == Result(b"2")
 
 
-async def test_a_kept_answer_ends_after_two_minutes(link: AnswersLink, clock: Clock) -> None:
+async def test_a_kept_answer_ends_after_two_minutes(link: AnswersLink | SetOut, clock: Clock) -> None:
     inner = Inner()
     first = ask(link, inner)
     run = await inner.running(1)
@@ -179,7 +234,7 @@ async def test_a_kept_answer_ends_after_two_minutes(link: AnswersLink, clock: Cl
     assert await again == Result(b"3")
 
 
-async def ask_other(link: AnswersLink, inner: Inner) -> None:
+async def ask_other(link: AnswersLink | SetOut, inner: Inner) -> None:
     task = ask(link, inner, Request("personal_sign", b"[]", b"9"))
     (await inner.running(2)).set_result(Result(b"2"))
     await task
@@ -195,7 +250,7 @@ async def ask_other(link: AnswersLink, inner: Inner) -> None:
     ],
 )
 async def test_a_no_nobody_heard_is_kept_where_something_was_decided(
-    link: AnswersLink, error: RpcError, kept: bool
+    link: AnswersLink | SetOut, error: RpcError, kept: bool
 ) -> None:
     inner = Inner()
     first = ask(link, inner)
@@ -212,7 +267,7 @@ async def test_a_no_nobody_heard_is_kept_where_something_was_decided(
         await second
 
 
-async def test_closing_ends_what_still_runs(link: AnswersLink) -> None:
+async def test_closing_ends_what_still_runs(link: AnswersLink | SetOut) -> None:
     inner = Inner()
     first = ask(link, inner)
     run = await inner.running(1)
@@ -221,7 +276,7 @@ async def test_closing_ends_what_still_runs(link: AnswersLink) -> None:
     assert run.cancelled()
 
 
-def test_it_handles_what_may_end_in_a_question(link: AnswersLink) -> None:
+def test_it_handles_what_may_end_in_a_question(link: AnswersLink | SetOut) -> None:
     assert link.handles("l2_invoke")
     assert link.handles("eth_requestAccounts")
     assert not link.handles("eth_call")

@@ -13,12 +13,17 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from proxy.vigil import Vigil
+
 Answer = TypeVar("Answer")
 Writes = Mapping[bytes, bytes | None]
 Commit = Callable[[list[Writes]], list[Exception | None]]
 _Turn = tuple[Writes | Callable[[], Any], asyncio.Future[Any]]
 
 MOST = 256  # turns taken at once
+AWAKE = (
+    400e-6  # seconds the loop stays awake for a disk that is quick: to be woken costs a third of what such a disk takes
+)
 
 
 class Turns:
@@ -29,6 +34,7 @@ class Turns:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._waiting: deque[_Turn] = deque()
         self._taken = False  # the thread has some
+        self._vigil = Vigil(moment=AWAKE)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -63,6 +69,7 @@ class Turns:
         """Hand what waits to the thread; it calls `_done`. No task and no future between: one wake-up each way."""
         taken = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
         self._thread.submit(self._work, taken, loop)
+        self._vigil.expect()
 
     def _work(self, taken: list[_Turn], loop: asyncio.AbstractEventLoop) -> None:
         results = self._do([what for what, _ in taken])
@@ -71,6 +78,7 @@ class Turns:
     def _done(
         self, taken: list[_Turn], results: list[tuple[Any, Exception | None]], loop: asyncio.AbstractEventLoop
     ) -> None:
+        self._vigil.came()
         for (_, answer), (value, error) in zip(taken, results, strict=True):
             if answer.done():
                 continue  # its asker has gone
