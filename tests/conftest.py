@@ -18,6 +18,8 @@ import aiohttp
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.forked import Nursery, nursery
+
 # A busy machine makes single examples slow; that is no finding. What may not take long has a bound of its own.
 settings.register_profile("l2proxy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("l2proxy")
@@ -57,6 +59,18 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ["XDG_RUNTIME_DIR"] = runtime
     yield
     shutil.rmtree(runtime, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def running_nursery() -> Iterator[Nursery]:
+    """The process our own programs are forked from, in this worker."""
+    with tempfile.TemporaryDirectory(prefix="l2n-", dir="/tmp") as folder, nursery(Path(folder)) as started:
+        yield started
+
+
+@pytest.fixture
+def whole_starts() -> None:
+    """For a test of the start itself: a new interpreter each time, and keystores as the command makes them."""
 
 
 @pytest.fixture(scope="session")

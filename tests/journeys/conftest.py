@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import json
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ import pytest
 from proxy.demo.party import Party
 from proxy.demo.processes import Process
 from tests.conftest import TEST_PHRASE
-from tests.journeys.forked import Nursery, nursery
-from tests.journeys.quick_keys import quick_init
+from tests.forked import Nursery
+from tests.quick_keys import quick_init
 
 
 class Daemon:
@@ -48,18 +47,6 @@ async def run_daemon(data: Path, *options: str | Path) -> AsyncIterator[Daemon]:
     finally:
         code = await process.stop()
     assert code == 0, process.log.read_text()
-
-
-@pytest.fixture(scope="session")
-def running_nursery() -> Iterator[Nursery]:
-    """The process our own programs are forked from, in this worker."""
-    with tempfile.TemporaryDirectory(prefix="l2n-", dir="/tmp") as folder, nursery(Path(folder)) as started:
-        yield started
-
-
-@pytest.fixture
-def whole_starts() -> None:
-    """For a test of the start itself: a new interpreter each time, and keystores as the command makes them."""
 
 
 @pytest.fixture(autouse=True)

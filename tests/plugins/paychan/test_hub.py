@@ -262,6 +262,7 @@ async def test_the_door_answers_nonsense_and_lets_nobody_act_for_another(world: 
             assert (await ask(json.dumps({"id": 3, "method": method, "params": params})))["error"]["code"] == "login"
 
 
+@pytest.mark.usefixtures("whole_starts")
 async def test_the_command_line_deploys_serves_and_stops(anvil: Any, tmp_path: Path) -> None:
     key_file = tmp_path / "key"
     key_file.write_text("0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")

@@ -14,7 +14,6 @@ from middleware.errors import RpcError
 from proxy.demo.journey import PAYMENT, Journey, http_client
 from proxy.demo.party import Party
 from tests.conftest import TEST_PHRASE
-from tests.journeys.conftest import quick_keys  # noqa: F401  it takes itself
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -226,7 +226,7 @@ def _tell(connection: socket.socket, number: int) -> None:
 
 
 def main() -> None:
-    """Be the nursery, or what a test asked for: `python -m tests.journeys.forked DESCRIPTOR PATH`."""
+    """Be the nursery, or what a test asked for: `python -m tests.forked DESCRIPTOR PATH`."""
     path = Path(sys.argv[2])
     for module in IMPORTED:
         importlib.import_module(module)
@@ -239,7 +239,7 @@ def main() -> None:
     os.environ.update(wanted["environment"])
     if wanted["arguments"][:1] == ["demo"]:  # it starts daemons and commands
         from proxy.demo.party import Party
-        from tests.journeys.quick_keys import quick_init
+        from tests.quick_keys import quick_init
 
         Party.init = quick_init  # type: ignore[method-assign]
         asyncio.create_subprocess_exec = Nursery(path).start  # type: ignore[assignment]
