@@ -285,7 +285,11 @@ class Channel:
         if len(line) > AT_ONCE and self._unread() + len(line) > MAX_UNREAD:
             refusal = LimitExceeded("plugin_unread", f"{MAX_UNREAD} bytes of answers wait to be read; read them first")
             line = frames.encode({"jsonrpc": "2.0", "id": number, "error": refusal.to_json()})
-        self._write(line)
+        if len(self._open) == 1 and not self._written:  # nothing else is to be said in this turn
+            self._written.append(line)
+            self._flush()
+        else:
+            self._write(line)
 
     def _unread(self) -> int:
         return int(self._writer.transport.get_write_buffer_size()) + sum(map(len, self._written))

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from middleware.errors import PluginUnavailable, RpcError
@@ -253,8 +253,8 @@ class Hosted:
             return True
         return any(int(str(row[part]), 0) for row in rows for part in ("locked", "pending") if part in row)
 
-    async def _answer(self, method: str, params: dict[str, Any]) -> Any:
-        return await self.provider.request(method, params)
+    def _answer(self, method: str, params: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+        return self.provider.request(method, params)
 
     def _notified(self, _: str, params: dict[str, Any]) -> None:
         self._output.from_plugin(params)
