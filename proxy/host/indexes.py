@@ -24,6 +24,7 @@ from proxy.host.archives import MAX_ARCHIVE
 from proxy.host.bundling.program import Program
 from proxy.host.locks import Pinned, normal_name
 from proxy.host.manifest import ManifestError
+from proxy.host.prepared import Prepared
 
 PYPI, NPM = "https://pypi.org", "https://registry.npmjs.org"
 MAX_PAGE = 32 * 1024 * 1024
@@ -42,6 +43,7 @@ class Indexes:
     def __init__(self, pypi: str = PYPI, npm: str = NPM, cache: Path | None = None) -> None:
         self._pypi, self._npm = pypi.rstrip("/"), npm.rstrip("/")
         self.bundler = Program(self, cache)
+        self.prepared = Prepared()
 
     async def wheel(self, wanted: Pinned) -> tuple[str, bytes]:
         """Return file name and bytes of the pure wheel; without digests the index's own word is taken. Raises ManifestError."""

@@ -20,7 +20,7 @@ from proxy.host.bundling.bundle import NATIVE, bundled
 from proxy.host.indexes import Indexes
 from proxy.host.locks import Pinned, check_npm_name, normal_name, read_requirements, read_shrinkwrap
 from proxy.host.manifest import MANIFEST, Manifest, ManifestError, parse_manifest
-from proxy.host.package import MAX_FILES, MAX_TOTAL, File, check_name, read_package
+from proxy.host.package import MAX_FILES, MAX_TOTAL, File, check_name, digest_of_package, read_package
 
 MAX_GRAPH_FILES, MAX_GRAPH = 32_768, 256 * 1024 * 1024  # of an npm graph before it is bundled
 
@@ -170,6 +170,15 @@ async def with_dependencies(manifest: Manifest, files: list[File], indexes: Inde
     lock = next((file for file in files if file.name == manifest.dependencies), None)
     if lock is None:
         raise ManifestError(f"dependencies: there is no {shorten(manifest.dependencies)} in the package")
+    key = digest_of_package(files)
+    whole = indexes.prepared.take(key)
+    if whole is None:
+        whole = await _fetched(manifest, files, lock, indexes)
+        indexes.prepared.keep(key, whole)
+    return whole
+
+
+async def _fetched(manifest: Manifest, files: list[File], lock: File, indexes: Indexes) -> list[File]:
     if manifest.runtime == "python":
         wanted = read_requirements(lock.data)
         wheels = await indexes.wheels(wanted)

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from proxy.host.archives import unpack
 from proxy.host.indexes import Indexes
 from proxy.host.locks import read_requirements, read_shrinkwrap
 from proxy.host.manifest import ManifestError
@@ -43,6 +44,7 @@ class Index:
         self.files: dict[str, bytes] = {}
         self.said: dict[str, str] = {}  # file name: another digest than the true one
         self.html = False
+        self.fetched: list[str] = []
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -76,6 +78,7 @@ class Index:
         return web.json_response({"name": name, "version": version, "dist": dist})
 
     async def _file(self, request: web.Request) -> web.Response:
+        self.fetched.append(request.match_info["file"])
         return web.Response(body=self.files[request.match_info["file"]])
 
 
@@ -171,6 +174,12 @@ async def test_an_npm_graph_without_its_scripts(index: tuple[Index, Indexes]) ->
     assert [file.name for file in found] == ["bundle.json", "main.js", "npm-shrinkwrap.json", "plugin.toml"]
     assert b'"bundled"' in found[1].data
     assert json.loads(found[0].data)["packages"] == [f"@s/inner@1.2.3 {sha512(inner)}"]
+    files.fetched.clear()
+    again = await read_source(parse_source("npm:@me/demo@1.0.0"), indexes)  # to agree to what was shown
+    assert again[1] == found
+    assert files.fetched == ["demo-1.0.0.tgz"], "its own bytes are looked at again, its graph is there"
+    files.files["demo-1.0.0.tgz"] = tarred(*((row.name, row.data + b"\n") for row in unpack(packed(), "x.tgz")))
+    assert (await read_source(parse_source("npm:@me/demo@1.0.0"), indexes))[1] != found, "another package is made anew"
     files.said["demo-1.0.0.tgz"] = sha512(b"other")
     with pytest.raises(ManifestError, match="which is not the one"):
         await names("npm:demo@1.0.0", indexes)
