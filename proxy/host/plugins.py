@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Awaitable, Callable, Collection
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from typing import Any, TypeVar
 
 from middleware.errors import PluginUnavailable, Unauthorized
 from middleware.waist import Context, Origin
@@ -33,6 +33,8 @@ from proxy.host.store_opening import open_store
 from proxy.storage import StorageError
 
 STATE_SECONDS = 30.0
+
+Result = TypeVar("Result")
 
 
 class Plugins:
@@ -65,6 +67,7 @@ class Plugins:
         self._unreadable: dict[str, InstalledPlugin] = {}  # whose store cannot be opened
         self._unlocked = asyncio.Event()
         self._changing = asyncio.Lock()
+        self._exchanging: set[asyncio.Task[Any]] = set()
         self._early: (
             list[tuple[str, dict[str, Any]]] | None
         ) = []  # operations that went on before the plugins were hosted
@@ -96,6 +99,7 @@ class Plugins:
     async def close(self) -> None:
         """Stop every plugin, politely, all at once."""
         await self._background.close()
+        await asyncio.gather(*self._exchanging, return_exceptions=True)
         async with self._changing:
             await asyncio.gather(*(hosted.close() for hosted in self._hosted.values()))
             self._hosted.clear()
@@ -186,7 +190,13 @@ class Plugins:
         await self.exchange(plugin_id, _nothing)
 
     async def exchange(self, plugin_id: str, change: Callable[[], Awaitable[Any]]) -> None:
-        """Stop a plugin, do `change` to its files and record, and host what stands there then, whatever came of it."""
+        """Stop a plugin, do `change` to its files and record, and host what stands there then, whatever came of it.
+
+        Goes on to its end when the one who asked goes away: halfway its store would be held by nobody who could give it back.
+        """
+        await self._to_its_end(self._exchange(plugin_id, change))
+
+    async def _exchange(self, plugin_id: str, change: Callable[[], Awaitable[Any]]) -> None:
         async with self._changing:
             present = self._hosted.pop(plugin_id, None)
             if present is not None:
@@ -205,7 +215,16 @@ class Plugins:
                     await self._host(plugin, eager=True)
 
     async def remove(self, plugin_id: str, *, delete_store: bool, release: bool) -> dict[str, Any]:
-        """Stop and forget a plugin. Its store is deleted only if nothing of the owner's is known to be locked by it."""
+        """Stop and forget a plugin, to the end. Its store is deleted only if nothing of the owner's is known to be locked by it."""
+        return await self._to_its_end(self._remove(plugin_id, delete_store=delete_store, release=release))
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, Result]) -> Result:
+        task = asyncio.create_task(work)
+        self._exchanging.add(task)
+        task.add_done_callback(self._exchanging.discard)
+        return await asyncio.shield(task)
+
+    async def _remove(self, plugin_id: str, *, delete_store: bool, release: bool) -> dict[str, Any]:
         self.catalog.check_removable(plugin_id, delete_store=delete_store, release=release)
         if delete_store:
             await self._check_nothing_locked(plugin_id)

@@ -129,6 +129,22 @@ async def test_who_waits_for_a_start_that_never_comes_is_told_so(
     await home.invoke_unchecked("needy", "go")
 
 
+async def test_an_update_goes_on_when_the_one_who_asked_goes_away(home: Home, tmp_path: Path) -> None:
+    await home.add(package(tmp_path, "needy", NEEDY, WATCHES))
+    await home.running("needy")
+    for turns in (1, 2, 3, 5, 8):
+        updating = asyncio.create_task(home.plugins.rehost("needy"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        updating.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await updating
+    await home.plugins.rehost("needy")
+    await home.running("needy")
+    await home.invoke_unchecked("needy", "go")
+    assert home.notices == [], "its store was not left held by nobody"
+
+
 async def test_a_store_beyond_repair_keeps_its_plugin_from_running_and_no_other(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
