@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from click.testing import CliRunner, Result
 from middleware.errors import Disconnected
 from proxy.app.doctor import directory, machine, nodes, running
 from proxy.app.doctor.finding import Finding
+from proxy.app.doctor.lacking import advice
 from proxy.cli import cli
 from proxy.config import Config, LimitSettings
 from proxy.host.sandbox.report import Sandbox
@@ -148,6 +150,27 @@ def test_how_well_it_can_sandbox(monkeypatch: pytest.MonkeyPatch, sandbox: Sandb
     assert (finding.level, says in finding.finding) == (level, True)
 
 
+@pytest.mark.parametrize(
+    ("why", "settings", "says"),
+    [
+        ("No space left on device", {"user/max_user_namespaces": "96365"}, "are in use \\(96365\\)"),
+        ("No space left on device", {"user/max_user_namespaces": "0"}, "are switched off"),
+        ("Permission denied", {"kernel/apparmor_restrict_unprivileged_userns": "1"}, "AppArmor forbids"),
+        ("Operation not permitted", {"kernel/unprivileged_userns_clone": "0"}, "unprivileged_userns_clone=1"),
+        ("Operation not permitted", {"kernel/unprivileged_userns_clone": "1"}, "its container forbids"),
+        ("Invalid argument", {}, "a kernel built with user namespaces"),
+    ],
+)
+def test_why_there_are_no_namespaces(tmp_path: Path, why: str, settings: dict[str, str], says: str) -> None:
+    for name, value in settings.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"{value}\n")
+    said = advice({"namespaces": why}, tmp_path)
+    assert re.search(says, said), said
+    assert "newer kernel" not in said
+    assert "newer kernel" in advice({"landlock": why}, tmp_path)
+
+
 async def look(url: str, pin: Path, stale_after: float = 180) -> list[Finding]:
     return [finding async for finding in nodes.look([url], pin, stale_after)]
 
@@ -248,6 +271,11 @@ def status(**change: Any) -> dict[str, Any]:
             "fail",
         ),
         ({"plugins": [{"id": "p", "version": "1", "status": "running", "sandbox": "none"}]}, "plugin p", "fail"),
+        (
+            {"plugins": [{"id": "p", "version": "1", "status": "running", "missingLayers": {"namespaces": "No"}}]},
+            "plugin p",
+            "warn",
+        ),
     ],
 )
 def test_a_running_daemon(change: dict[str, Any], check: str, level: str) -> None:

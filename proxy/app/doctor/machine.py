@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from proxy.app.doctor.finding import Finding, fail, ok, warn
+from proxy.app.doctor.lacking import advice
 from proxy.config import Config
 from proxy.host.sandbox.probe import probe
 from proxy.host.sandbox.report import NONE
@@ -77,7 +78,7 @@ def _sandbox() -> Finding:
     layers = ", ".join(found.layers)
     if found.missing:
         missing = "; ".join(f"no {name}: {why}" for name, why in found.missing.items())
-        return warn("sandbox", f"{layers}; {missing}", "plugins are held all the same: nothing relies on that layer")
+        return warn("sandbox", f"{layers}; {missing}", advice(found.missing))
     return ok("sandbox", layers)
 
 

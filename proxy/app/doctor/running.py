@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from proxy.app.doctor.finding import Finding, fail, ok, warn
+from proxy.app.doctor.lacking import advice
 
 FINE = ("running", "starting", "stopped", "stopping")
 
@@ -54,5 +55,5 @@ def _plugin(plugin: dict[str, Any]) -> Finding:
         return fail(check, f"{found}, without a sandbox", "`l2proxy plugin remove` it, or run it on Linux with seccomp")
     if plugin.get("missingLayers"):
         missing = ", ".join(sorted(plugin["missingLayers"]))
-        return warn(check, f"{found}, the sandbox lacks {missing}", "a newer kernel has all layers")
+        return warn(check, f"{found}, the sandbox lacks {missing}", advice(plugin["missingLayers"]))
     return ok(check, found)
