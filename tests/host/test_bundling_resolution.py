@@ -242,3 +242,20 @@ def test_a_real_library_becomes_what_esbuild_makes_of_it_on_a_disk(bundler_cache
 def _without_comments(bundle: bytes) -> list[bytes]:
     lines = [line.replace(b"graph:", b"") for line in bundle.splitlines()]
     return sorted(line for line in lines if not line.startswith(b"// "))
+
+
+def test_nothing_asks_where_the_daemon_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked() -> str:
+        raise AssertionError("a call of the system for every module")
+
+    monkeypatch.setattr(os, "getcwd", asked)
+    files = {
+        "node_modules/a/package.json": b'{"name": "a", "main": "./in/i.js", "browser": {"./in/i.js": "./in/b.js"}}',
+        "node_modules/a/in/i.js": b"",
+        "node_modules/a/in/b.js": b"",
+        "main.js": b"",
+        "package.json": b'{"name": "own", "browser": {"./other.js": "./main.js"}}',
+    }
+    graph = Graph(files)
+    assert graph.resolve("a", "main.js", "import-statement") == Module("node_modules/a/in/b.js")
+    assert graph.resolve("./other.js", "main.js", "import-statement") == Module("main.js")

@@ -120,7 +120,7 @@ class Graph:
         package = None if path is None else self._package_of(path)
         if path is None or package is None:
             return self._module(path)
-        inside = "./" + posixpath.relpath(path, package.folder or ".")
+        inside = "./" + posixpath.normpath(path[len(package.folder) :].lstrip("/"))  # relpath() would ask where we run
         for name in (inside, posixpath.splitext(inside)[0]):
             if package.instead(name) == inside:
                 break  # `"./crypto": "./crypto.js"` is this very file
