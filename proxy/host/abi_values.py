@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eth_abi.abi import encode as abi_encode
 from eth_utils.address import is_checksum_address, to_checksum_address
 
 from middleware.errors import InvalidParams
@@ -53,6 +52,8 @@ def to_wire(declared: TypeJson, value: Any) -> Any:
 
 def encode(types: Sequence[TypeJson], values: Sequence[Any]) -> bytes:
     """Return the ABI encoding of values that `check` returned."""
+    from eth_abi.abi import encode as abi_encode  # takes long to import, and no command without a daemon encodes
+
     rows = [_positional(declared, value) for declared, value in zip(types, values, strict=True)]
     return bytes(abi_encode([signature_type(declared) for declared in types], rows))
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eth_abi.abi import decode as abi_decode
-from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
@@ -46,6 +44,8 @@ def arguments_of(inputs: Inputs, row: Mapping[str, Any]) -> dict[str, Any] | Non
     if len(topics) != len(indexed) or len(data) > MAX_LOG:
         return None
     found: dict[str, Any] = {}
+    from eth_abi.exceptions import DecodingError
+
     try:
         for declared, topic in zip(indexed, topics, strict=True):
             if is_plain(declared):
@@ -76,6 +76,8 @@ def _words(declared: Mapping[str, Any]) -> int:
 
 def _static(declared: Mapping[str, Any], data: bytes) -> Any:
     """Return the value in the first word, as it is written everywhere else. Raise where it does not fit its type."""
+    from eth_abi.abi import decode as abi_decode  # takes long to import, and a command without a daemon reads no logs
+
     (value,) = abi_decode([signature_type(declared)], data[:WORD])
     if isinstance(value, bytes):
         return "0x" + value.hex()

@@ -13,10 +13,8 @@ import hashlib
 import json
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
-
-import aiohttp
 
 from middleware.errors import shorten
 from middleware.nesting import deeper_than
@@ -25,6 +23,9 @@ from proxy.host.bundling.program import Program
 from proxy.host.locks import Pinned, normal_name
 from proxy.host.manifest import ManifestError
 from proxy.host.prepared import Prepared
+
+if TYPE_CHECKING:
+    import aiohttp  # imported where something is fetched: it takes long, and most commands fetch nothing
 
 PYPI, NPM = "https://pypi.org", "https://registry.npmjs.org"
 MAX_PAGE = 32 * 1024 * 1024
@@ -118,6 +119,8 @@ class Indexes:
 
 
 def _session() -> aiohttp.ClientSession:
+    import aiohttp
+
     timeout = aiohttp.ClientTimeout(total=SECONDS)
     return aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, timeout=timeout)
 
@@ -141,6 +144,8 @@ async def _get(
     session: aiohttp.ClientSession, url: str, most: int, what: str, accept: str = "*/*"
 ) -> tuple[str, str, bytes]:
     """Return where it came from in the end, its content type and its bytes."""
+    import aiohttp
+
     if urlsplit(url).scheme not in ("http", "https"):
         raise ManifestError(f"{what}: the index names no http address for it")
     try:

@@ -7,7 +7,7 @@ two steps: `admin_pluginInspect` shows what would be agreed to, `admin_pluginAdd
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -18,9 +18,11 @@ from proxy.host.choices import Choices, InstallRefused
 from proxy.host.inspection import Inspected
 from proxy.host.installed import InstalledPlugin
 from proxy.host.manifest import GRANTS
-from proxy.host.plugins import Plugins
 from proxy.host.registry import Record
 from proxy.methods.admin_params import AdminParams, BadRequest, read
+
+if TYPE_CHECKING:  # with it comes all that runs plugins, which a command without a daemon does not
+    from proxy.host.plugins import Plugins
 
 
 class Nothing(AdminParams, frozen=True, kw_only=True):
