@@ -148,6 +148,7 @@ def _told(value: dict[str, Any]) -> str:
         if isinstance(part, list | dict):
             text = json.dumps(part, ensure_ascii=False)
         else:
-            text = "none" if part is None else str(part)
+            # A sandbox of "none" is one that is missing; of a process that has not started nothing is known yet.
+            text = {"sandbox": "-"}.get(name, "none") if part is None else str(part)
         lines.append(printable(f"{name:12} {text}"))
     return "\n".join(lines)

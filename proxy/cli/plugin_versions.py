@@ -72,7 +72,8 @@ def rollback(session: Session, id: str, store: bool, yes: bool) -> None:  # noqa
     """
     found = session.call("admin_pluginRollback", {"id": id, "store": store})
     if not session.json:
-        click.echo(printable(f"  source   {found['source']}\n  digest   {found['digest']}"))
+        click.echo(printable(f"  source   {found['source']}"))
+        click.echo(printable(f"  digest   {found['digest']}"))
         click.echo(_changes(found))
     if not yes:
         if not terminal():

@@ -98,9 +98,11 @@ class Registry:
         return None if stored is None else msgspec.json.decode(stored, type=Record)
 
     def put(self, record: Record) -> None:
-        """Write a record and its binding together."""
+        """Write a record and its binding together. A version without keys does not set the path before free."""
         key = record.id.encode()
-        binding = Binding(record.binding or record.source, record.path)
+        bound = self.bindings().get(record.id)
+        path = record.path or (bound.path if bound is not None else ())
+        binding = Binding(record.binding or record.source, path)
         self._space.write({b"r" + key: msgspec.json.encode(record), b"b" + key: msgspec.json.encode(binding)})
 
     def remove(self, plugin_id: str, *, release: bool) -> None:

@@ -55,7 +55,9 @@ def test_add_list_info_logs_remove(home: Home) -> None:
     assert json.loads(added.output)["grants"] == ["store", "keys", "layer1"]
     assert [row["id"] for row in json.loads(run("list", "--json").output)] == ["echo"]
     assert "echo" in run("list").output
-    assert "m/7002'/1'/0'" in run("info", "echo").output
+    shown = run("info", "echo").output
+    assert "m/7002'/1'/0'" in shown
+    assert "sandbox      -\n" in shown  # "none" would say that it runs without one
     assert json.loads(run("logs", "echo", "--json").output) == []
     assert "its store is kept" in run("remove", "echo").output
     assert "no plugin is installed" in run("list").output

@@ -135,6 +135,12 @@ async def test_key_paths_and_ids_are_exclusive_and_stay_bound(home: Home, tmp_pa
     twin = package(tmp_path, "twin", CODE, keys.format("5'/0'"))
     with pytest.raises(InstallRefused, match="overlaps"):
         await admin(home, "Add", source=str(twin), grants=["all"])
+    # Nor does a version that asks for no keys set free what the versions before may have funds on.
+    first = tmp_path / "first" / "plugin.toml"
+    first.write_text(first.read_text().replace(keys.format("5'/0'"), ""))
+    await admin(home, "Add", source=str(first.parent), grants=["all"])
+    with pytest.raises(InstallRefused, match="overlaps"):
+        await admin(home, "Add", source=str(twin), grants=["all"])
     await admin(home, "Remove", id="first", deleteStore=True, release=True)
     await admin(home, "Add", source=str(twin), grants=["all"])
 
