@@ -218,7 +218,7 @@ def _(scene: Scene) -> None:
 
 @attempt("lower another's priority")
 def _(scene: Scene) -> None:
-    os.setpriority(os.PRIO_PROCESS, scene.victim, 1)
+    os.setpriority(os.PRIO_PROCESS, scene.victim, 19)
 
 
 @attempt("run as real time", who=ROOT, lacking=SWITCHED_OFF)
