@@ -9,6 +9,7 @@ never trust an id, a type or a length.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import OrderedDict, deque
@@ -115,21 +116,23 @@ class Channel:
 
     async def serve(self) -> str:
         """Read until the process closes its end or breaks the protocol; return why it ended."""
-        try:
+        async with contextlib.AsyncExitStack() as at_the_end:
+            at_the_end.push_async_callback(self._stopped)
             try:
                 await self._reader.hand_over(self._received, self._closed)
                 reason = await self._over
             except OSError:
                 reason = "ended"
             self.end(reason)
-        finally:
-            running = list(self._open.values())
-            if self._resting is not None:
-                running.append(self._resting)
-                self._resting.cancel()
-            self.end("was stopped")
-            await asyncio.gather(*running, return_exceptions=True)
         return reason
+
+    async def _stopped(self) -> None:
+        running = list(self._open.values())
+        if self._resting is not None:
+            running.append(self._resting)
+            self._resting.cancel()
+        self.end("was stopped")
+        await asyncio.gather(*running, return_exceptions=True)
 
     def end(self, reason: str) -> None:
         """Fail what is being waited for and cancel what runs for the plugin."""

@@ -9,6 +9,7 @@ are pinned (`identity`): a node of another chain is never asked anything else.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -84,11 +85,10 @@ class L1:
     async def probe(urls: Sequence[str], *, seconds: float = 10) -> ChainIdentity:
         """Return which chain the first node that answers serves, pinning nothing. Raise `Disconnected`."""
         l1 = L1(urls, call_seconds=seconds)
-        try:
+        async with contextlib.AsyncExitStack() as at_the_end:
+            at_the_end.push_async_callback(l1.close)
             await l1.forward(_PROBE)
             return l1.identity
-        finally:
-            await l1.close()
 
     async def start(self) -> None:
         """Read the pin and the chain's identity, write the pin of a first start.
@@ -159,27 +159,29 @@ class L1:
             self.vigil.expect()
         started = time.monotonic()
         self.deadlines.add(exchange)
+        failure: NodeFailure | None = None
+        body: bytes | LargeReply = b""
         try:
             body = await exchange.answer()
-        except NodeFailure as failure:
-            self.deadlines.remove(exchange)
-            node.failed(failure)
-            return await self.elsewhere(request, node, failure, started)
+        except NodeFailure as met:
+            failure = met
         except asyncio.CancelledError:  # it stays under its deadline: what it left at the node ends with it
             raise
         except BaseException:
             self.deadlines.remove(exchange)
             raise
-        else:
-            self.vigil.came()
-            self.deadlines.remove(exchange)
-            node.answered(time.monotonic() - started)
-            if self.several and refuses(body):
-                too_many = Overloaded("it refuses requests for being too many", body)
-                return await self.elsewhere(request, node, too_many, started)
         finally:
             figures.in_flight -= 1
-        return self.done(request, body)
+        self.deadlines.remove(exchange)
+        if failure is None:
+            self.vigil.came()
+            node.answered(time.monotonic() - started)
+            if not (self.several and refuses(body)):
+                return self.done(request, body)
+            failure = Overloaded("it refuses requests for being too many", body)
+        else:
+            node.failed(failure)
+        return await self.elsewhere(request, node, failure, started)
 
     def send(self, request: Request, then: Then) -> Sent | None:
         """Send `request` at once and let `then` hear of its answer, as `forward` would return it; None where it has to wait."""

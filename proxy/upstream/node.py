@@ -181,15 +181,18 @@ class Node:
 
     async def confirm(self) -> None:
         """Verify a node whose chain has changed deeply; a foreign chain ends every connection to it."""
+        foreign = False
         try:
             await self._verify(self._transport.ask)
         except WrongChain as failure:
             self.failed(failure)
-            await self._transport.close()
+            foreign = True
         except NodeFailure as failure:
             log.info(
                 "%s could not be verified now, and will be on its next connection: %s", self.address.shown, failure
             )
+        if foreign:
+            await self._transport.close()
 
     async def close(self) -> None:
         """End every connection to the node."""
