@@ -9,7 +9,6 @@ are pinned (`identity`): a node of another chain is never asked anything else.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +31,7 @@ from proxy.upstream.identity import ChainIdentity, read_pin, write_pin
 from proxy.upstream.line import Line
 from proxy.upstream.node import Node
 from proxy.upstream.passage import FEW, Passage
+from proxy.upstream.probing import identity_of
 from proxy.upstream.room import Room
 from proxy.upstream.subscriptions import Deliver, Unsubscribe
 from proxy.upstream.traits import traits
@@ -84,11 +84,7 @@ class L1:
     @staticmethod
     async def probe(urls: Sequence[str], *, seconds: float = 10) -> ChainIdentity:
         """Return which chain the first node that answers serves, pinning nothing. Raise `Disconnected`."""
-        l1 = L1(urls, call_seconds=seconds)
-        async with contextlib.AsyncExitStack() as at_the_end:
-            at_the_end.push_async_callback(l1.close)
-            await l1.forward(_PROBE)
-            return l1.identity
+        return await identity_of(L1(urls, call_seconds=seconds), _PROBE)
 
     async def start(self) -> None:
         """Read the pin and the chain's identity, write the pin of a first start.
