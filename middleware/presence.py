@@ -44,15 +44,12 @@ class Asker:
             await self.left()
             return
         waits = [asyncio.ensure_future(self.left()), asyncio.ensure_future(self.presence.gone())]
-        async with contextlib.AsyncExitStack() as at_the_end:
-            at_the_end.push_async_callback(_over, waits)
+        try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-
-
-async def _over(waits: list[asyncio.Task[None]]) -> None:
-    for wait in waits:
-        wait.cancel()
-    await asyncio.gather(*waits, return_exceptions=True)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
 
 
 class SharedPresence:

@@ -18,7 +18,9 @@ import aiohttp
 import pytest
 from hypothesis import HealthCheck, settings
 
+from proxy.demo.party import Party
 from tests.forked import Nursery, nursery
+from tests.quick_keys import quick_init
 
 # A busy machine makes single examples slow; that is no finding. What may not take long has a bound of its own.
 settings.register_profile("l2proxy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -66,6 +68,15 @@ def running_nursery() -> Iterator[Nursery]:
     """The process our own programs are forked from, in this worker."""
     with tempfile.TemporaryDirectory(prefix="l2n-", dir="/tmp") as folder, nursery(Path(folder)) as started:
         yield started
+
+
+@pytest.fixture
+def quick_starts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork our programs where another would be started, and make keystores that cost nothing."""
+    if "whole_starts" not in request.fixturenames:
+        started: Nursery = request.getfixturevalue("running_nursery")
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", started.start)
+        monkeypatch.setattr(Party, "init", quick_init)
 
 
 @pytest.fixture

@@ -95,10 +95,10 @@ class Asking:
                 state = await channel.request("getLayer2State", {"origin": str(origin)})
         except TimeoutError:
             raise PluginTimeout(plugin_id, STATE_SECONDS) from None
-        except AnsweredError as told:
-            raise failed(plugin_id, told) from None
-        except ChannelEnded as ended:
-            raise PluginUnavailable(plugin_id, f"crashed while it was asked: it {ended}") from None
+        except AnsweredError as error:
+            raise failed(plugin_id, error) from None
+        except ChannelEnded as error:
+            raise PluginUnavailable(plugin_id, f"crashed while it was asked: it {error}") from None
         head = self._ports.l1.blocks.head
         try:
             return self._states.answered(plugin_id, origin, 0 if head is None else head.number, state)
@@ -116,10 +116,10 @@ async def _concluded(plugin_id: str, spec: ActionSpec, answer: Awaitable[Any]) -
     """Return the declared results of an invoke that was asked; raise what its caller hears."""
     try:
         return _result(plugin_id, spec, await answer)
-    except AnsweredError as told:  # names of their own: compiled, one name has one type
-        raise failed(plugin_id, told) from None
-    except ChannelEnded as ended:
-        raise PluginUnavailable(plugin_id, f"crashed while it was asked: it {ended}", "unknown") from None
+    except AnsweredError as error:
+        raise failed(plugin_id, error) from None
+    except ChannelEnded as error:
+        raise PluginUnavailable(plugin_id, f"crashed while it was asked: it {error}", "unknown") from None
 
 
 def _result(plugin_id: str, spec: ActionSpec, answer: Any) -> dict[str, Any] | None:

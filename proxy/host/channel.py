@@ -9,7 +9,6 @@ never trust an id, a type or a length.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import OrderedDict, deque
@@ -29,7 +28,6 @@ MAX_LATE = 4096  # answers we no longer wait for and still accept once
 AT_ONCE = 64 * 1024  # bytes read at once, and bytes that may wait to be written before reading stops
 MAX_UNREAD = 32 * 1024 * 1024  # bytes of answers a plugin may leave unread; beyond them a long answer is refused
 AWAKE = 250e-6  # seconds the loop stays awake for an answer; a plugin takes longer to wake and to answer than a node
-FEW = 2  # requests up to which an answer is waited for awake; where more are, something comes anyway
 STALL = 30.0  # seconds a plugin may leave its standard input full
 _NONE: Any = object()
 
@@ -116,23 +114,21 @@ class Channel:
 
     async def serve(self) -> str:
         """Read until the process closes its end or breaks the protocol; return why it ended."""
-        async with contextlib.AsyncExitStack() as at_the_end:
-            at_the_end.push_async_callback(self._stopped)
+        try:
             try:
                 await self._reader.hand_over(self._received, self._closed)
                 reason = await self._over
             except OSError:
                 reason = "ended"
             self.end(reason)
+        finally:
+            running = list(self._open.values())
+            if self._resting is not None:
+                running.append(self._resting)
+                self._resting.cancel()
+            self.end("was stopped")
+            await asyncio.gather(*running, return_exceptions=True)
         return reason
-
-    async def _stopped(self) -> None:
-        running = list(self._open.values())
-        if self._resting is not None:
-            running.append(self._resting)
-            self._resting.cancel()
-        self.end("was stopped")
-        await asyncio.gather(*running, return_exceptions=True)
 
     def end(self, reason: str) -> None:
         """Fail what is being waited for and cancel what runs for the plugin."""
@@ -307,8 +303,8 @@ class Channel:
         lines, self._written = self._written, []
         if self.ended is None and not self._writer.transport.is_closing():  # killed: the end is heard in another turn
             self._writer.transport.write(b"".join(lines))
-            if 0 < len(self._waiting) <= FEW:
-                self._vigil.expect()
+            if self._waiting:
+                self._vigil.expect(len(self._waiting))
 
 
 class _Broken(Exception):

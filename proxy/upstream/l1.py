@@ -30,7 +30,7 @@ from proxy.upstream.following import POLL_DEV, POLL_FAR, POLL_NEAR, Following
 from proxy.upstream.identity import ChainIdentity, read_pin, write_pin
 from proxy.upstream.line import Line
 from proxy.upstream.node import Node
-from proxy.upstream.passage import FEW, Passage
+from proxy.upstream.passage import Passage
 from proxy.upstream.probing import identity_of
 from proxy.upstream.room import Room
 from proxy.upstream.subscriptions import Deliver, Unsubscribe
@@ -151,8 +151,7 @@ class L1:
         figures = node.figures
         figures.requests += 1
         figures.in_flight += 1
-        if figures.in_flight <= FEW:
-            self.vigil.expect()
+        self.vigil.expect(figures.in_flight)
         started = time.monotonic()
         self.deadlines.add(exchange)
         failure: NodeFailure | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Final, Protocol
+from typing import Protocol
 
 from middleware.passing import Then
 from middleware.waist import LargeReply, NodeReply, Request
@@ -20,9 +20,6 @@ from proxy.upstream.node import Node
 from proxy.vigil import Vigil
 
 log = logging.getLogger("l2proxy.upstream")
-
-FEW: Final = 2
-"""Requests at a node up to which its answer is waited for awake; where more are, something comes anyway."""
 
 
 class Chain(Protocol):
@@ -59,8 +56,7 @@ class Passage:
         figures = node.figures
         figures.requests += 1
         figures.in_flight += 1
-        if figures.in_flight <= FEW:
-            chain.vigil.expect()
+        chain.vigil.expect(figures.in_flight)
         exchange.asker = self
 
     def settled(self, body: bytes | LargeReply) -> None:

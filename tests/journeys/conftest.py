@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import sys
@@ -15,8 +14,6 @@ import pytest
 from proxy.demo.party import Party
 from proxy.demo.processes import Process
 from tests.conftest import TEST_PHRASE
-from tests.forked import Nursery
-from tests.quick_keys import quick_init
 
 
 class Daemon:
@@ -50,12 +47,8 @@ async def run_daemon(data: Path, *options: str | Path) -> AsyncIterator[Daemon]:
 
 
 @pytest.fixture(autouse=True)
-def _quick_starts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fork our programs where another would be started, and make keystores that cost nothing."""
-    if "whole_starts" not in request.fixturenames:
-        started: Nursery = request.getfixturevalue("running_nursery")
-        monkeypatch.setattr(asyncio, "create_subprocess_exec", started.start)
-        monkeypatch.setattr(Party, "init", quick_init)
+def _quick_starts(quick_starts: None) -> None:
+    """Start our programs quickly."""
 
 
 @pytest.fixture

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from proxy.demo.party import Party
-from tests.forked import Nursery
 from tests.plugins.paychan.world import World, make_world
-from tests.quick_keys import quick_init
 
 
 @pytest.fixture(autouse=True)
-def _quick_starts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fork our programs where another would be started, the hub for each test, and make keystores that cost nothing."""
-    if "whole_starts" not in request.fixturenames:
-        started: Nursery = request.getfixturevalue("running_nursery")
-        monkeypatch.setattr(asyncio, "create_subprocess_exec", started.start)
-        monkeypatch.setattr(Party, "init", quick_init)
+def _quick_starts(quick_starts: None) -> None:
+    """Start our programs quickly, the hub for each test."""
 
 
 @pytest.fixture
