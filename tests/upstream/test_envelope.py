@@ -97,6 +97,46 @@ def test_what_is_no_object_is_no_answer(frame: bytes) -> None:
         envelope.read(frame)
 
 
+LONG = b"ab" * 4096
+TEXT = b'{"jsonrpc":"2.0","id":12,"result":"0x%b"}' % LONG
+
+
+def test_a_long_text_is_told_by_its_ends_alone() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(envelope, "_decoder", None)  # compiled, it is a constant, and this test says nothing more
+        incoming = envelope.read(TEXT)
+    assert (incoming.jsonrpc, bytes(incoming.id), incoming.method) == ("2.0", b"12", msgspec.UNSET)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        TEXT[:-2],
+        TEXT[:-1],
+        TEXT + b"}",
+        TEXT + TEXT,
+        TEXT[:-2] + b'\\"}',
+        TEXT[:-2] + b'","id":}',
+    ],
+)
+def test_a_long_text_that_is_not_whole_is_no_answer(frame: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        envelope.read(frame)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        TEXT[:-2] + b'\\n"}',
+        TEXT[:-2] + '\u00e4"}'.encode(),
+        TEXT[:-2] + b'","id":12}',
+        TEXT.replace(b'"result":"', b'"result": "'),
+    ],
+)
+def test_other_long_texts_are_decoded(frame: bytes) -> None:
+    assert bytes(envelope.read(frame).id) == b"12"  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("head", "number"),
     [
