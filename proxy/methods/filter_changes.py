@@ -15,7 +15,7 @@ from weakref import WeakSet
 from middleware.errors import Disconnected, RpcError
 from proxy.upstream.block_tracker import BlockTracker
 from proxy.upstream.chain_events import Event, Events, NewHead, still_true
-from proxy.upstream.followed_logs import FollowedLogs, gone
+from proxy.upstream.followed_logs import FollowedLogs
 from proxy.upstream.log_filter import LogFilter
 from proxy.upstream.polled import PendingTransactions
 
@@ -52,22 +52,18 @@ class _Followed:
         await self._blocks.sync()
         self.left = still_true([*self.left, *self._events.drain()])
 
-    async def first(self, take: Callable[[Event], Awaitable[None]]) -> None:
+    async def first(self, take: Callable[[Event], Awaitable[bool]]) -> None:
         """Deal with the first of `left`; one that has left the chain meanwhile is skipped, its reorg takes it back."""
         event = self.left[0]
         try:
-            await take(event)
+            if await take(event):
+                del self.left[0]
         except Disconnected:
             raise
         except RpcError:
             await self.look()
-            if not any(one is event for one in self.left):
-                return  # its reorg, told meanwhile, has crossed it out
-            if gone(event, self._blocks):
-                del self.left[0]
-                return
-            raise
-        del self.left[0]
+            if any(one is event for one in self.left):
+                raise  # else its reorg, told meanwhile, has crossed it out
 
 
 class LogChanges:
@@ -106,9 +102,9 @@ class BlockChanges:
         new, self._new = self._new, []
         return new
 
-    async def _told(self, event: Event) -> None:
+    async def _told(self, event: Event) -> bool:
         if not isinstance(event, NewHead):
-            return
+            return True
         hashes = []
         if event.gap_from is not None:
             lowest = max(event.gap_from, self._lowest, event.head.number - _GAP_HASHES)
@@ -117,6 +113,7 @@ class BlockChanges:
                 if block is not None:
                     hashes.append(block["hash"])
         self._new += [*hashes, event.head.hash]
+        return True
 
 
 class PendingFeed:

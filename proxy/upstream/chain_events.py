@@ -74,9 +74,16 @@ class Events:
     def put(self, event: Event) -> None:
         """Add `event`; fold the queue when the listener is too far behind."""
         self._queue.append(event)
-        if len(self._queue) > _QUEUED:
+        # The blocks a reorg leads to are told right behind it: folded before these, they would be told twice.
+        complete = isinstance(event, NewHead) or event.to_head.number == event.ancestor_number
+        if len(self._queue) > _QUEUED and complete:
             self._queue = deque(folded(self._queue))
         self._arrived.set()
+
+    @property
+    def reorganised(self) -> bool:
+        """Tell whether a reorg is among what has not been taken yet."""
+        return any(isinstance(event, Reorg) for event in self._queue)
 
     def drain(self) -> list[Event]:
         """Return what has been told and not taken yet, without waiting."""
@@ -107,11 +114,25 @@ def folded(events: deque[Event]) -> list[Event]:
 
 
 def still_true(events: list[Event]) -> list[Event]:
-    """Return `events` without blocks that a later reorg among them took away: who was not told of them need not be."""
+    """Return `events` without blocks that a later reorg among them took away: who was not told of them need not be.
+
+    Of a gap that a reorg cut the lower part is still to be told: it becomes the gap of the block after the reorg.
+    """
     kept: list[Event] = []
+    gap_from: int | None = None
     for event in events:
         if isinstance(event, Reorg):
             ancestor = event.ancestor_number
+            cut = [one for one in kept if isinstance(one, NewHead) and one.head.number > ancestor]
             kept = [one for one in kept if isinstance(one, Reorg) or one.head.number <= ancestor]
-        kept.append(event)
+            kept.append(event)
+            gap_from = min((g for one in cut if (g := one.gap_from) is not None and g <= ancestor), default=gap_from)
+            if gap_from is not None and event.to_head.number == ancestor:
+                kept.append(NewHead(event.to_head, gap_from))
+                gap_from = None
+        elif gap_from is not None:
+            kept.append(NewHead(event.head, gap_from))
+            gap_from = None
+        else:
+            kept.append(event)
     return kept

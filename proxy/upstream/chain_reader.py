@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from middleware.errors import Disconnected
 from proxy.upstream.chain_events import Head
 from proxy.upstream.headers import as_pushed, read_head
 from proxy.upstream.recent_blocks import RecentBlocks
@@ -37,13 +38,16 @@ class ChainReader:
         return await self._block("eth_getBlockByNumber", "latest")
 
     async def by_hash(self, block_hash: str) -> Block | None:
-        """Return the block of this hash."""
-        return await self._block("eth_getBlockByHash", block_hash)
+        """Return the block of this hash. Raise `Disconnected` where the node tells another."""
+        block = await self._block("eth_getBlockByHash", block_hash)
+        if block is not None and block.head.hash.lower() != block_hash.lower():
+            raise Disconnected("the L1 node answered eth_getBlockByHash with another block than it was asked for")
+        return block
 
     async def branch_down_from(self, latest: Block, chain: RecentBlocks) -> list[Block] | None:
         """Return the blocks up to `latest` that are not in `chain`, ascending, as far down as they are fetched.
 
-        None when one has vanished while they were read.
+        None when one has vanished while they were read. Raise `Disconnected` where a node's numbers and parents disagree.
         """
         known, lowest = chain.hashes(), chain.lowest.number
         if latest.head.hash in known:
@@ -54,6 +58,8 @@ class ChainReader:
             if parent is None:
                 return None
             branch.appendleft(parent)
+            _follows(first, parent.head)
+        _follows(branch[0].head, chain.find(branch[0].head.parent_hash))
         return list(branch)
 
     async def newest_of(self, chain: RecentBlocks) -> Head | None:
@@ -74,3 +80,9 @@ class ChainReader:
         if block is None:
             return None
         return Block(read_head(block, method), as_pushed(block, whole=self.told_whole))
+
+
+def _follows(head: Head, parent: Head | None) -> None:
+    """Raise `Disconnected` where `parent` cannot be the parent of `head`."""
+    if parent is not None and parent.number != head.number - 1:
+        raise Disconnected("the L1 node tells blocks whose numbers and parents disagree")

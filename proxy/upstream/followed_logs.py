@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 from middleware.errors import Disconnected, RpcError
-from proxy.upstream.block_tracker import BlockTracker
 from proxy.upstream.chain_events import Event, Events, Head, NewHead, Reorg, still_true
 from proxy.upstream.log_filter import LogFilter
 
@@ -30,12 +30,14 @@ _RANGE = 1000  # blocks asked at once in a gap
 _AHEAD = 16  # blocks whose logs are read at the same time
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _GIVE_UP_SECONDS = 60.0
+_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,16}")
 
 
 class FollowedLogs:
     """The logs `wanted` asks for, of the blocks it is told of. What `take` delivers is delivered once.
 
-    `since`: the newest block when it began; no gap, however deep a reorg was, is read from further below.
+    `since`: the newest block when it began; no gap, however deep a reorg was, is read from further below, nor what was told so long
+    ago that it cannot be taken back.
     """
 
     def __init__(self, call: Call, wanted: LogFilter, deliver: Deliver, since: Head | None) -> None:
@@ -46,18 +48,29 @@ class FollowedLogs:
         self._told: deque[tuple[int, list[dict[str, Any]]]] = deque()
         self._kept = 0
         self._range = _RANGE
-        self._done_of_gap: tuple[NewHead, int] | None = None
+        self._done_of_gap: tuple[int, int] | None = None  # where a gap begins, and its first block that was not told
         self._ahead: dict[str, list[dict[str, Any]]] = {}
 
-    async def take(self, event: Event) -> None:
-        """Deliver what `event` adds or takes back. Raise what `call` raises; taken again, it goes on where it stopped."""
+    async def take(self, event: Event) -> bool:
+        """Deliver what `event` adds or takes back, of a gap one range; tell whether that was all of it.
+
+        Raise what `call` raises; taken again, it goes on where it stopped.
+        """
         if isinstance(event, Reorg):
             self._take_back(event.ancestor_number)
         elif event.gap_from is not None:
-            await self._tell_gap(event, event.gap_from)
+            return await self._tell_range(event.gap_from, event.head.number)
         elif self._wanted.takes(event.head.number):
             logs = self._ahead.pop(event.head.hash, None)
             self._tell(event.head.number, await self._read_block(event.head) if logs is None else logs)
+        return True
+
+    def pass_over(self, event: Event) -> bool:
+        """Deliver nothing of the first block of `event` that was not told; tell whether that was all of it."""
+        if isinstance(event, Reorg) or event.gap_from is None:
+            return True
+        first, last = self._left_of_gap(event.gap_from, event.head.number)
+        return self._told_of_gap(event.gap_from, first + 1, last)
 
     async def read_ahead(self, events: Sequence[Event]) -> None:
         """Read the logs of the first of `events` at the same time, for `take`; what cannot be read is left to it."""
@@ -68,16 +81,25 @@ class FollowedLogs:
         read = await asyncio.gather(*map(self._read_block, blocks), return_exceptions=True)
         self._ahead = {head.hash: logs for head, logs in zip(blocks, read, strict=True) if isinstance(logs, list)}
 
-    async def _tell_gap(self, event: NewHead, gap_from: int) -> None:
-        at = self._done_of_gap[1] if self._done_of_gap and self._done_of_gap[0] == event else gap_from
-        at = max(at, self._lowest)
-        last = event.head.number if self._wanted.highest is None else min(event.head.number, self._wanted.highest)
-        while at <= last and self._wanted.block_hash is None:
-            logs, at = await self._read_range(at, last)
+    async def _tell_range(self, gap_from: int, top: int) -> bool:
+        first, last = self._left_of_gap(gap_from, top)
+        if first <= last:
+            logs, first = await self._read_range(first, last)
             for number in sorted({_number(one) for one in logs}):
                 self._tell(number, [one for one in logs if _number(one) == number])
-            self._done_of_gap = (event, at)
-        self._done_of_gap = None
+        return self._told_of_gap(gap_from, first, last)
+
+    def _left_of_gap(self, gap_from: int, top: int) -> tuple[int, int]:
+        """Return the first and the last block of a gap up to `top` whose logs are still to be told."""
+        last = top if self._wanted.highest is None else min(top, self._wanted.highest)
+        if self._wanted.block_hash is not None:
+            last = -1
+        done = self._done_of_gap[1] if self._done_of_gap and self._done_of_gap[0] == gap_from else gap_from
+        return max(gap_from, done, self._lowest), last
+
+    def _told_of_gap(self, gap_from: int, first: int, last: int) -> bool:
+        self._done_of_gap = (gap_from, first) if first <= last else None
+        return first > last
 
     async def _read_range(self, first: int, last: int) -> tuple[list[dict[str, Any]], int]:
         """Return logs from `first` on, as many blocks as the node gives at once, and the block to go on with."""
@@ -93,15 +115,20 @@ class FollowedLogs:
                 self._range = max(1, (end - first + 1) // 4)  # many nodes bound what one question may return
                 continue
             self._range = min(_RANGE, self._range * 2)
+            if not all(first <= _number(one) <= end for one in logs):
+                raise Disconnected("the L1 node answered eth_getLogs with logs of other blocks than it was asked for")
             return logs, end + 1
 
     async def _read_block(self, head: Head) -> list[dict[str, Any]]:
-        return await self._read({"blockHash": head.hash})
+        logs = await self._read({"blockHash": head.hash})
+        if any(str(one.get("blockHash")).lower() != head.hash.lower() or _number(one) != head.number for one in logs):
+            raise Disconnected("the L1 node answered eth_getLogs with logs of another block than it was asked for")
+        return logs
 
     async def _read(self, where: dict[str, str]) -> list[dict[str, Any]]:
         logs = await self._call("eth_getLogs", {**self._wanted.criteria, **where})
-        if not isinstance(logs, list):
-            raise Disconnected("the L1 node answered eth_getLogs with something that is no list")
+        if not isinstance(logs, list) or not all(map(_is_log, logs)):
+            raise Disconnected("the L1 node answered eth_getLogs with something that is no list of logs")
         return logs
 
     def _tell(self, number: int, logs: list[dict[str, Any]]) -> None:
@@ -110,7 +137,9 @@ class FollowedLogs:
         self._told.append((number, logs))
         self._kept += len(logs)
         while self._told[0][0] <= number - _TOLD_BLOCKS or (self._kept > _TOLD_LOGS and len(self._told) > 1):
-            self._kept -= len(self._told.popleft()[1])
+            forgotten, dropped = self._told.popleft()
+            self._kept -= len(dropped)
+            self._lowest = max(self._lowest, forgotten + 1)
         for one in logs:
             self._deliver(one)
 
@@ -120,40 +149,71 @@ class FollowedLogs:
             self._kept -= len(logs)
             for one in reversed(logs):
                 self._deliver({**one, "removed": True})
+        if self._done_of_gap is not None:
+            self._done_of_gap = self._done_of_gap[0], min(self._done_of_gap[1], ancestor + 1)
 
 
-async def follow_logs(logs: FollowedLogs, events: Events, blocks: BlockTracker) -> None:
+async def follow_logs(logs: FollowedLogs, events: Events) -> None:
     """Hand `logs` what happens until the tracker ends; what cannot be read now is read again, and nothing overtakes it."""
+    waits = _Waits()
     async for event in events:
-        left = still_true([event, *events.drain()])
+        left: list[Event] = [event]
         while left:
+            if events.reorganised or len(left) == 1:
+                left = still_true([*left, *events.drain()])
             await logs.read_ahead(left)
-            await _until_taken(logs, left.pop(0), blocks)
+            if await _taken(logs, left[0], waits):
+                del left[0]
 
 
-async def _until_taken(logs: FollowedLogs, event: Event, blocks: BlockTracker) -> None:
-    pause, refused_at = _FIRST_PAUSE, None
-    while True:
-        try:
-            return await logs.take(event)
-        except Disconnected as error:
-            log.debug("logs wait for the L1 node: %s", error.message)
-            refused_at = None
-        except RpcError as error:
-            # A node behind the one that told the block does not know it yet; a block that left the chain is known nowhere any more.
-            refused_at = refused_at or time.monotonic()
-            if gone(event, blocks):
-                return None
-            if time.monotonic() - refused_at > _GIVE_UP_SECONDS:
-                log.warning("the L1 node refuses the logs of a block, subscribers miss them: %s", error.message)
-                return None
-        await asyncio.sleep(pause)
-        pause = min(_LONGEST_PAUSE, pause * 2)
+class _Waits:
+    """How long nothing could be read, and when it is tried again."""
+
+    def __init__(self) -> None:
+        self.over()
+
+    def over(self) -> None:
+        """Learn that something was read."""
+        self._pause = _FIRST_PAUSE
+        self._refused_at: float | None = None
+
+    async def pause(self) -> None:
+        """Wait, each time for longer."""
+        await asyncio.sleep(self._pause)
+        self._pause = min(_LONGEST_PAUSE, self._pause * 2)
+
+    def away(self) -> None:
+        """Learn that no node answered."""
+        self._refused_at = None
+
+    def refused_for_long(self) -> bool:
+        """Learn that the node answered with an error; tell whether it has for too long."""
+        self._refused_at = self._refused_at or time.monotonic()
+        return time.monotonic() - self._refused_at > _GIVE_UP_SECONDS
 
 
-def gone(event: Event, blocks: BlockTracker) -> bool:
-    """Tell whether `event` is a block that has left the chain, so that its reorg is told next."""
-    return isinstance(event, NewHead) and not blocks.holds(event.head.hash)
+async def _taken(logs: FollowedLogs, event: Event, waits: _Waits) -> bool:
+    """Take what can be taken of `event` now; tell whether that was all of it."""
+    try:
+        all_of_it = await logs.take(event)
+    except Disconnected as error:
+        log.debug("logs wait for the L1 node: %s", error.message)
+        waits.away()
+    except RpcError as error:
+        # A node behind the one that told the block does not know it yet; one that left the chain is crossed out by its reorg.
+        if waits.refused_for_long():
+            log.warning("the L1 node refuses the logs of a block, subscribers miss them: %s", error.message)
+            return logs.pass_over(event)
+    else:
+        waits.over()
+        return all_of_it
+    await waits.pause()
+    return False
+
+
+def _is_log(one: Any) -> bool:
+    number = one.get("blockNumber") if isinstance(one, dict) else None
+    return isinstance(number, str) and _QUANTITY.fullmatch(number) is not None
 
 
 def _number(one: dict[str, Any]) -> int:

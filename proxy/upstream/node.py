@@ -26,7 +26,7 @@ from proxy.upstream.http import Http
 from proxy.upstream.identity import ChainIdentity, read_identity
 from proxy.upstream.line import Line
 from proxy.upstream.multiplexed import Multiplexed
-from proxy.upstream.node_socket import Ask
+from proxy.upstream.node_socket import Ask, in_memory
 
 log = logging.getLogger("l2proxy.upstream")
 
@@ -243,7 +243,7 @@ class Node:
         self.figures.breaker = "half-open"
         try:
             async with asyncio.timeout(_VERIFY_SECONDS):
-                await self._transport.exchange(_PROBE)
+                in_memory(await self._transport.exchange(_PROBE))
         except TimeoutError as error:
             failure = Unreachable(f"it did not answer within {_VERIFY_SECONDS} s")
             self.failed(failure)
@@ -253,6 +253,10 @@ class Node:
             if isinstance(failure, Unreachable | WrongChain):
                 raise
             raise Unreachable(str(failure)) from failure
+        except RpcError as error:  # a limit of ours
+            refused = Unreachable(f"it answers a short question with megabytes: {error.message}")
+            self.failed(refused)
+            raise refused from error
         self._breaker.probed()
         self._works()
 

@@ -84,7 +84,7 @@ class _Logs:
         events = self._blocks.events()
         starts()
         logs = FollowedLogs(self._call, self._wanted, self._tell, self._blocks.head)
-        await follow_logs(logs, events, self._blocks)
+        await follow_logs(logs, events)
         return False
 
     def _tell(self, one: dict[str, Any]) -> None:

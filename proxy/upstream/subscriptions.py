@@ -142,6 +142,12 @@ class Subscriptions:
             if subscription.begun.done():
                 log.warning("the L1 node refuses %s now: %s", subscription.name, error.message)
             subscription.fails(error)
+        except Exception:  # one wish's end is not the end of all that follow the chain
+            log.exception("%s ended by a fault of the proxy's own", subscription.name)
+            self._drop(subscription)
+            subscription.fails(
+                RpcError(-32603, "the subscription ended by a fault of the proxy's own; its log has the cause")
+            )
 
     async def _once(self, subscription: Subscription, source: Source) -> bool:
         """Serve `subscription` until its connection ends; False when it is over for good. Raise what it cannot begin with."""

@@ -153,6 +153,30 @@ async def test_a_chain_that_went_back_or_away_is_looked_at_again() -> None:
     assert len(deep) == 1
 
 
+async def test_a_node_that_lies_about_parents_is_believed_nothing() -> None:
+    chain = Chain()
+    chain.grow(3)
+    tracker = tracker_of(chain)
+    await tracker.sync()
+    head = tracker.head
+    chain.grow(2)
+    newest, parent = chain.by_hash[chain.blocks[-1]], chain.by_hash[chain.blocks[-2]]
+    for lie, true in [
+        ({**newest, "number": hex(9)}, newest),
+        ({**newest, "parentHash": chain.blocks[1]}, newest),
+        ({**parent, "number": hex(1)}, parent),
+        ({**parent, "hash": "0x" + "77" * 32}, parent),
+    ]:
+        chain.by_hash[true["hash"]] = lie
+        with pytest.raises(Disconnected, match=r"numbers and parents disagree|another block"):
+            await tracker.sync()
+        assert tracker.head == head
+        chain.by_hash[true["hash"]] = true
+    await tracker.sync()
+    assert tracker.head is not None
+    assert tracker.head.number == 5
+
+
 async def test_a_foreign_chain_is_not_told() -> None:
     chain = Chain()
     chain.grow(5)
@@ -200,6 +224,21 @@ def test_folding_says_the_same_in_two_events() -> None:
     assert folded(fork) == [Reorg(head(8), 3, head(5, "b")), NewHead(head(5, "b"), gap_from=4)]
     back = deque[Event]([NewHead(head(5)), Reorg(head(5), 2, head(2))])
     assert folded(back) == [Reorg(head(5), 2, head(2))]
+
+
+def test_a_queue_that_is_folded_at_a_reorg_tells_what_follows_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain_events, "_QUEUED", 2)
+    events = Events()
+    heads = [Head(number, hex(number), hex(number - 1), 0) for number in range(6)]
+    for event in (
+        NewHead(heads[1]),
+        NewHead(heads[2]),
+        Reorg(heads[2], 1, heads[3]),
+        NewHead(heads[2]),
+        NewHead(heads[3]),
+    ):
+        events.put(event)
+    assert events.drain() == [NewHead(heads[2], gap_from=1), NewHead(heads[3])]
 
 
 async def test_running_ends_listeners_when_it_ends() -> None:
@@ -366,8 +405,16 @@ async def test_a_listener_that_is_dropped_is_forgotten() -> None:
     assert len(tracker._listeners) == 1
 
 
+GOOD = block(1, "0x" + "11" * 32, "0x" + "22" * 32)
+
+
 @pytest.mark.parametrize(
-    "answer", [{}, [], "0x1", {"number": None, "hash": "0x", "parentHash": "0x", "timestamp": "0x0"}]
+    "answer",
+    [
+        *({}, [], "0x1", {**GOOD, "number": None}, {**GOOD, "hash": None}, {**GOOD, "parentHash": ["0x"]}),
+        *({**GOOD, "hash": "0x11"}, {**GOOD, "number": "-0x1"}, {**GOOD, "number": "0x1_0"}, {**GOOD, "number": 1}),
+        *({**GOOD, "number": "0x" + "f" * 17}, {**GOOD, "timestamp": "0x" + "f" * 400}),
+    ],
 )
 async def test_a_block_that_is_none_is_an_error_in_words(answer: Any) -> None:
     async def call(*_: Any) -> Any:

@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from proxy.upstream import following
+from proxy.upstream import following, sources
 from proxy.upstream.chain_events import Event, Reorg
 from proxy.upstream.l1 import L1
 from tests.conftest import Anvil, start_anvil
 from tests.upstream.chain_node import KINDS, ChainNode
-from tests.upstream.fake_node import Die
+from tests.upstream.fake_node import Die, result
 
 SENDER = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
 OTHER_SENDER = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8"
@@ -196,6 +196,49 @@ async def test_a_block_whose_logs_are_not_there_yet_is_waited_for(short_tmp: Pat
         assert logs.all == [], "what comes later waits"
         node.unknown.clear()
         assert await logs.until(2) == [("0x01", False), ("0x02", False)]
+
+
+@pytest.mark.parametrize("logs", [[1], ["x"], [{}], {}, [{"blockNumber": "0x2", "blockHash": "0x" + "99" * 32}]])
+async def test_logs_that_are_none_stop_nobody(logs: Any, short_tmp: Path) -> None:
+    node = ChainNode()
+    async with following_chain(node, "ipc", short_tmp) as (l1, _, told):
+        node.mine("0x01")
+        l1.blocks.poke()
+        await told.until(1)
+        asked = asyncio.Event()
+
+        async def garbage(request: dict[str, Any]) -> bytes | None:
+            if request["method"] != "eth_getLogs":
+                return None
+            asked.set()
+            return result(request, logs)
+
+        node.answer = garbage
+        node.mine("0x02")
+        l1.blocks.poke()
+        await asyncio.wait_for(asked.wait(), 10)
+        node.cut(1)  # what was told is taken back, and what was never a log is none of it
+        node.mine("0x03")
+        node.answer = None
+        l1.blocks.poke()
+        assert await told.until(2) == [("0x01", False), ("0x03", False)]
+
+
+async def test_a_fault_of_one_subscription_is_its_own_end_alone(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = ChainNode()
+    async with following_chain(node, "ipc", short_tmp) as (l1, heads, told):
+
+        async def faulty(*_: Any) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(sources, "follow_logs", faulty)
+        await l1.subscribe(["logs", {}], Told())
+        node.mine("0x01")
+        l1.blocks.poke()
+        assert await told.until(1) == [("0x01", False)]
+        assert len(await heads.until(1)) == 1
 
 
 async def test_a_block_that_left_while_its_logs_were_asked_for_holds_up_nothing(short_tmp: Path) -> None:

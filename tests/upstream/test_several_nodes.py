@@ -14,8 +14,9 @@ from eth_utils.crypto import keccak
 
 from middleware.errors import Disconnected, RpcError
 from middleware.waist import NodeReply, Request
+from proxy.upstream.failures import Late
 from proxy.upstream.l1 import L1
-from tests.upstream.fake_node import Die, FakeNode, Hang, ok, raw_id, result
+from tests.upstream.fake_node import Die, FakeNode, Hang, Reply, ok, raw_id, result
 
 RAW = "0x02f86c"
 HASH = "0x" + keccak(bytes.fromhex(RAW[2:])).hex()
@@ -216,6 +217,27 @@ async def test_a_node_that_breaks_every_call_is_probed_once_for_all(short_tmp: P
         assert methods.count("eth_chainId") <= 2, "one probe, and one look at a new connection"
         assert l1.nodes[0].figures.breaker == "closed"
         assert l1.trouble is None
+
+
+async def test_a_probe_that_is_answered_with_megabytes_is_no_sign_of_life(short_tmp: Path) -> None:
+    node = FakeNode()
+    async with over(short_tmp, node, response_limit=4096) as l1:
+        assert await l1.call("eth_call") == "0x1"
+        l1.nodes[0].failed(Late("it did not answer in time"))
+        respond = node.respond
+
+        async def huge(raw: bytes) -> Reply:
+            return result(json.loads(raw), "0x" + "00" * 4096)
+
+        node.respond = huge  # type: ignore[method-assign]
+        await l1._revive()
+        assert l1.trouble is not None
+        assert "megabytes" in l1.trouble
+        node.respond = respond  # type: ignore[method-assign]
+        async with asyncio.timeout(10):
+            while l1.trouble is not None:  # it rests for a moment
+                await l1._revive()
+                await asyncio.sleep(0.01)
 
 
 async def test_a_node_that_hangs_is_passed_over_and_a_good_one_never_waits(short_tmp: Path) -> None:
