@@ -20,6 +20,8 @@ from proxy.upstream.traits import traits
 _INTEGER: Final = re.compile(rb"-?[1-9][0-9]{0,18}|0")
 # Printable ASCII without quote and backslash, and without the characters that some encoders echo as \uXXXX (Go: < > &; Gson: = ').
 _PLAIN_STRING: Final = re.compile(rb'"[ !#-%(-;?-\[\]-~]*+"')
+# Ids that every node echoes with their value; of others (floats, numbers beyond 64 bits, escapes) it may make what it likes.
+_FAITHFUL: Final = re.compile(rb'-?[0-9]{1,18}|"[^"\\\x80-\xff]*"')
 
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _BRACKET: Final = re.compile(rb"[{}\[\]]|" + _STRING, re.DOTALL)
@@ -153,6 +155,13 @@ def put_back(frame: bytes, raw_id: bytes) -> bytes:
     if len(frame) < _SHORT:
         return frame[:start] + raw_id + frame[end:]
     return b"".join((frame[:start], raw_id, memoryview(frame)[end:]))
+
+
+def is_of_another(found: bytes, raw_id: bytes) -> bool:
+    """Tell whether an answer with id `found` is none to `raw_id`; null is what a node says that could not read the request."""
+    if found == b"null" or not _FAITHFUL.fullmatch(raw_id):
+        return False
+    return found[:1] in (b"{", b"[") or bool(msgspec.json.decode(found) != msgspec.json.decode(raw_id))
 
 
 def number_at_head(head: bytes) -> bytes | None:

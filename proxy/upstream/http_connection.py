@@ -7,7 +7,6 @@ to carry the id that was sent, so that what a confused gateway meant for somebod
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -21,8 +20,6 @@ from proxy.upstream.failures import Broken, Late, NodeFailure, Overloaded, Unrea
 from proxy.upstream.http_response import NotHttp, ResponseReader
 
 _TOO_MANY: Final = 429
-# Ids that every node echoes with their value; of others (floats, numbers beyond 64 bits, escapes) it may make what it likes.
-_FAITHFUL: Final = re.compile(rb'-?[0-9]{1,18}|"[^"\\\x80-\xff]*"')
 
 
 class Course(Exchange):
@@ -168,13 +165,6 @@ def _checked(reader: ResponseReader, raw_id: bytes) -> bytes | LargeReply:
         raise Broken(f"the L1 node answered with {what}", repeatable=False) from error
     if refuses:
         raise Overloaded(f"it answered with HTTP {status}", body)
-    if given is not msgspec.UNSET and (found := bytes(given)) != raw_id and _is_of_another(found, raw_id):
+    if given is not msgspec.UNSET and (found := bytes(given)) != raw_id and envelope.is_of_another(found, raw_id):
         raise Broken("the L1 node answered another request than the one it was asked", repeatable=False)
     return body
-
-
-def _is_of_another(found: bytes, raw_id: bytes) -> bool:
-    """Tell whether an answer with id `found` is none to `raw_id`; null is what a node says that could not read the request."""
-    if found == b"null" or not _FAITHFUL.fullmatch(raw_id):
-        return False
-    return found[:1] in (b"{", b"[") or bool(msgspec.json.decode(found) != msgspec.json.decode(raw_id))

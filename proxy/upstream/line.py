@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -20,6 +19,7 @@ from proxy.upstream.arrival import Lost, Oversize
 from proxy.upstream.exchange import Exchange
 from proxy.upstream.failures import Broken, Late, Unreachable
 from proxy.upstream.frames import Frame, Value
+from proxy.upstream.large_ids import number_at_end, placed_at_end
 from proxy.upstream.node_socket import Socket, in_memory
 from proxy.upstream.pushes import Push, Subscribed
 from proxy.upstream.repeatable import may_repeat
@@ -212,20 +212,12 @@ class Line:
 
     def _placed_at_end(self, reply: LargeReply) -> tuple[Pending | None, LargeReply]:
         """Put the asker's id into the end of a large answer; where it stands elsewhere nobody can be told to be its asker."""
-        descriptor = reply.file.fileno()
-        start = max(0, reply.length - _TAIL)
-        tail = os.pread(descriptor, _TAIL, start)
-        span = envelope.number_at_end(tail)
-        if span is None:
+        number = number_at_end(reply)
+        if number is None:
             self._cannot_tell()
             return None, reply
-        pending = self.pending.get(tail[span[0] : span[1]])
-        if pending is None:
-            return None, reply
-        end = pending.raw_id + tail[span[1] :]
-        os.ftruncate(descriptor, start + span[0])
-        os.pwrite(descriptor, end, start + span[0])
-        return pending, LargeReply(reply.file, start + span[0] + len(end))
+        pending = self.pending.get(number)
+        return (None, reply) if pending is None else (pending, placed_at_end(reply, pending.raw_id))
 
     def _lost(self, value: Oversize | Lost) -> None:
         self._large = None

@@ -77,10 +77,12 @@ class Multiplexed:
         `alone`: on a connection of its own, whatever the request looks like.
         """
         raw_id = b"null" if request.id is None else request.id
-        long = traits(request.method).long
-        if alone or long or envelope.travels_alone(request):
-            async with self._long if long else self._alone:
-                return await self._apart(envelope.write(request, raw_id))
+        known = traits(request.method)
+        odd = envelope.travels_alone(request)
+        if alone or known.long or odd:
+            numbered = known.repeatable and not (alone or odd)
+            async with self._long if known.long else self._alone:
+                return await self._apart(request, raw_id, b"%d" % next(self._numbers) if numbered else None)
         line = await self.line()
         return await line.exchange(request, raw_id)
 
@@ -173,10 +175,10 @@ class Multiplexed:
             self._lost += 1
             self._not_before = time.monotonic() + _AGAIN_SECONDS
 
-    async def _apart(self, frame: bytes) -> bytes | LargeReply:
-        """Return the answer to `frame`, sent over a socket that nobody else uses meanwhile."""
+    async def _apart(self, request: Request, raw_id: bytes, number: bytes | None) -> bytes | LargeReply:
+        """Return the answer to `request`, sent over a socket that nobody else uses meanwhile."""
         solitary = await self._fresh_or_idle()
-        answer = await solitary.ask(frame)
+        answer = await solitary.ask(request, raw_id, number)
         if not solitary.over and len(self._idle) < _IDLE:
             self._idle.append(solitary)
         elif solitary.socket is not None:
@@ -192,7 +194,7 @@ class Multiplexed:
         solitary.socket = await self._open_socket(solitary)
 
         async def ask(method: str, params: list[Any]) -> bytes | LargeReply:
-            return await solitary.ask(envelope.write(Request(method, msgspec.json.encode(params)), b"1"))
+            return await solitary.ask(Request(method, msgspec.json.encode(params)), b"1")
 
         try:
             await self._verify(ask)

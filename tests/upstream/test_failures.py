@@ -15,7 +15,7 @@ import pytest
 from middleware.errors import Disconnected, LimitExceeded
 from middleware.waist import LargeReply, NodeReply, Request
 from proxy.upstream.l1 import L1
-from tests.upstream.fake_node import OTHER_GENESIS, Die, FakeNode, Hang, ok, raw_id, result
+from tests.upstream.fake_node import OTHER_GENESIS, Die, FakeNode, Hang, asking, ok, raw_id, result
 
 KINDS = ["http", "ws", "ipc"]
 RAW_TRANSACTION = Request("eth_sendRawTransaction", b'["0x02"]', b"1")
@@ -387,6 +387,31 @@ async def test_over_http_an_id_in_another_spelling_passes_as_it_is(
 
     async with behind(FakeNode(answer), "http", short_tmp) as l1:
         assert await body_of(l1, Request("eth_getBalance", b'["0x01"]', asked)) == answered
+
+
+@pytest.mark.parametrize("kind", ["ws", "ipc"])
+@pytest.mark.parametrize("method", ["eth_call", "eth_getLogs"])
+@pytest.mark.parametrize("size", [1, 5 * 1024 * 1024])
+async def test_an_answer_that_comes_twice_reaches_its_asker_alone(
+    size: int, method: str, kind: str, short_tmp: Path
+) -> None:
+    again = b""
+
+    async def answer(request: dict[str, Any]) -> bytes:
+        nonlocal again
+        if again:
+            await asking.get()(again)  # under the same id, as the caller's next request comes
+            again = b""
+        elif request["params"] == ["first"]:
+            again = result(request, "1" * size)
+            return again
+        return result(request, "2")
+
+    async with behind(FakeNode(answer), kind, short_tmp) as l1:
+        first = await l1.forward(Request(method, b'["first"]', b"1"))
+        assert first.result() == "1" * size
+        assert (await l1.forward(Request(method, b'["second"]', b"1"))).result() == "2"
+        assert (await l1.forward(Request(method, b'["third"]', b"1"))).result() == "2"
 
 
 @pytest.mark.parametrize("kind", ["ws", "ipc"])

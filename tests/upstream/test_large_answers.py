@@ -48,7 +48,8 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_callers_id_stands_where_the_node_put_it(kind: str, short_tmp: Path) -> None:
+@pytest.mark.parametrize("method", ["eth_call", "eth_getLogs", "debug_traceBlock"])
+async def test_the_callers_id_stands_where_the_node_put_it(method: str, kind: str, short_tmp: Path) -> None:
     shape = b""
 
     def filled(raw: bytes) -> bytes:
@@ -56,12 +57,12 @@ async def test_the_callers_id_stands_where_the_node_put_it(kind: str, short_tmp:
         return shape % ((raw, VALUE.encode()) if first_is_id else (VALUE.encode(), raw))
 
     async def answer(request: dict[str, Any]) -> bytes:
-        return filled(raw_id(request)) if request["method"] == "eth_call" else result(request, "0x2")
+        return filled(raw_id(request)) if request["method"] == method else result(request, "0x2")
 
     before = descriptors()
     async with behind(FakeNode(answer), kind, short_tmp, folder=short_tmp) as l1:
         for shape in SHAPES:
-            reply = await l1.forward(CALL)
+            reply = await l1.forward(Request(method, b"[]", CALL.id))
             assert isinstance(reply, LargeReply), shape
             assert b"".join(reply.parts()) == filled(b'"me"'), shape
             assert (await l1.call("eth_getBalance")) == "0x2"
