@@ -126,7 +126,7 @@ class PendingFeed:
         self._asking = asyncio.Lock()
 
     async def join(self, *, whole: bool) -> PendingChanges:
-        """Return the changes from now on. Raise the node's error where it has no such filter."""
+        """Return the changes from now on."""
         await self.look()
         member = PendingChanges(self, self._call, whole=whole)
         self._members.add(member)
@@ -151,6 +151,7 @@ class PendingChanges:
 
     def __init__(self, feed: PendingFeed, call: Callable[..., Awaitable[Any]], *, whole: bool) -> None:
         self.found: deque[Any] = deque(maxlen=_PENDING_KEPT)
+        self._ready: deque[Any] = deque(maxlen=_PENDING_KEPT)  # looked up, and not handed out yet
         self._feed = feed
         self._call = call
         self._whole = whole
@@ -158,13 +159,16 @@ class PendingChanges:
     async def take(self) -> list[Any]:
         """Return the changes and forget them."""
         await self._feed.look()
-        changes: list[Any] = []
         if not self._whole:
-            changes += self.found
+            self._ready.extend(self.found)
             self.found.clear()
         for _ in range(len(self.found)):
-            transaction = await self._call("eth_getTransactionByHash", self.found[0])
-            self.found.popleft()
+            asked = self.found[0]
+            transaction = await self._call("eth_getTransactionByHash", asked)
+            if self.found and self.found[0] is asked:  # else very many came meanwhile, and it was dropped
+                self.found.popleft()
             if transaction is not None:
-                changes.append(transaction)
+                self._ready.append(transaction)
+        changes = list(self._ready)
+        self._ready.clear()
         return changes

@@ -79,7 +79,7 @@ class Filters:
         return self._add(context.origin, "blocks", BlockChanges(self._l1))
 
     async def new_pending_transaction_filter(self, params: Any, context: Context) -> str:
-        """Answer `eth_newPendingTransactionFilter`, with true for whole transactions; the node's error where it has none."""
+        """Answer `eth_newPendingTransactionFilter`, with true for whole transactions."""
         given = [] if params in (None, {}) else params
         if given not in ([], [None], [True], [False]) or (given and type(given[0]) is int):
             raise InvalidParams("0", "true for whole transactions, false or nothing for their hashes", params)

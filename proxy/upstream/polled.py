@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from middleware.errors import Disconnected, RpcError
+from proxy.upstream.headers import read_head
 
 log = logging.getLogger("l2proxy.upstream")
 
@@ -25,39 +26,94 @@ Push: TypeAlias = Callable[[bytes], None]
 _PENDING_SECONDS = 1.0
 _SYNCING_SECONDS = 2.0
 _WAITING = 4096  # hashes that may wait to be looked up
+_SEEN = 16_384  # hashes remembered where they are found in blocks
+_MISSED = 64  # blocks between two looks whose transactions are told
+# What nodes say of a method they do not have: JSON-RPC, EIP-1474, EIP-1193.
+METHOD_MISSING = (-32601, -32004, 4200)
 
 
 class PendingTransactions:
-    """Hashes of pending transactions, from a filter at the node, made anew whenever the node has forgotten it."""
+    """Hashes of pending transactions, from a filter at the node, made anew whenever the node has forgotten it.
+
+    Where nodes have no such filter, as the embedded L1 and many hosted ones, from the blocks they show.
+    """
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._number: Any = None
+        self._blocks: _FromBlocks | None = None
 
     async def begin(self) -> None:
-        """Make the filter. Raise the node's error where it has none."""
-        self._number = await self._call("eth_newPendingTransactionFilter")
+        """Make the filter. Raise the node's error where it refuses one that it has."""
+        try:
+            self._number = await self._call("eth_newPendingTransactionFilter")
+        except RpcError as error:
+            if error.code not in METHOD_MISSING:
+                raise
+            blocks = _FromBlocks(self._call)
+            await blocks.new()  # what is there already is not new
+            self._blocks = blocks
 
     async def end(self) -> None:
         """Let the node forget the filter; it forgets it by itself in a while."""
-        number, self._number = self._number, None
+        number, self._number, self._blocks = self._number, None, None
         if number is not None:
             with contextlib.suppress(RpcError):
                 await self._call("eth_uninstallFilter", number)
 
     async def new(self) -> list[Any]:
         """Return the hashes since the last call. Raise `Disconnected`."""
-        if self._number is None:
+        if self._number is None and self._blocks is None:
             await self.begin()
+        if self._blocks is not None:
+            return await self._blocks.new()
         try:
             found = await self._call("eth_getFilterChanges", self._number)
         except Disconnected:
             raise
         except RpcError as error:  # nodes forget filters, all of them when they restart
             log.debug("the L1 node's filter of pending transactions is made again: %s", error.message)
+            self._number = None
             await self.begin()
             return []
         return found if isinstance(found, list) else []
+
+
+class _FromBlocks:
+    """Hashes of transactions the moment they are first seen, in the block that would be next or in one that has come."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._seen: dict[str, None] = {}
+        self._next: int | None = None  # the lowest block that was not looked at
+
+    async def new(self) -> list[Any]:
+        """Return the hashes not seen before. Raise `Disconnected`; then they are found by the next call."""
+        latest = await self._call("eth_getBlockByNumber", "latest", False)
+        top = read_head(latest, "eth_getBlockByNumber").number
+        first = top if self._next is None else max(min(self._next, top), top - _MISSED + 1)
+        found = [one for number in range(first, top) for one in _hashes(await self._block(hex(number)))]
+        found += [*_hashes(latest), *_hashes(await self._block("pending"))]
+        new = [one for one in dict.fromkeys(found) if one not in self._seen]
+        self._seen.update(dict.fromkeys(new))
+        while len(self._seen) > _SEEN:
+            del self._seen[next(iter(self._seen))]
+        self._next = top + 1
+        return new
+
+    async def _block(self, which: str) -> Any:
+        try:
+            return await self._call("eth_getBlockByNumber", which, False)
+        except Disconnected:
+            raise
+        except RpcError as error:  # not every node shows the next block
+            log.debug("pending transactions are not seen in block %s: %s", which, error.message)
+            return None
+
+
+def _hashes(block: Any) -> list[str]:
+    found = block.get("transactions") if isinstance(block, dict) else None
+    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
 
 
 async def follow_pending(pending: PendingTransactions, push: Push) -> None:

@@ -19,14 +19,12 @@ from proxy.upstream.chain_events import Event, NewHead
 from proxy.upstream.followed_logs import FollowedLogs, follow_logs
 from proxy.upstream.line import Line
 from proxy.upstream.node_subscription import NodeSubscription, Spawn
-from proxy.upstream.polled import PendingTransactions, WholeTransactions, follow_pending, follow_syncing
+from proxy.upstream.polled import METHOD_MISSING, PendingTransactions, WholeTransactions, follow_pending, follow_syncing
 
 Call: TypeAlias = Callable[..., Awaitable[Any]]
 Push: TypeAlias = Callable[[bytes], None]
 Starts: TypeAlias = Callable[[], None]
 GetLine: TypeAlias = Callable[[], Awaitable[Line | None]]
-
-_METHOD_MISSING = (-32601, 4200)
 
 
 class Source(Protocol):
@@ -120,7 +118,7 @@ class _AtNode:
         try:
             await held.begin()
         except RpcError as error:
-            if error.code in _METHOD_MISSING:
+            if error.code in METHOD_MISSING:
                 return False
             raise
         async with held:

@@ -199,6 +199,27 @@ async def test_pending_transactions_of_all_filters_are_one_filter_at_the_node(sh
         await l1.close()
 
 
+async def test_a_whole_transaction_that_was_read_is_not_lost_with_the_next_one(short_tmp: Path) -> None:
+    node = ChainNode()
+    async with node.http() as url:
+        l1 = L1([url])
+        await l1.start()
+        h = House(l1)
+        number = await h.ask("eth_newPendingTransactionFilter", True)
+
+        async def refused(request: dict[str, Any]) -> bytes | None:
+            refuse = request["method"] == "eth_getTransactionByHash" and request["params"] == ["0x02"]
+            return failure(request, -32000, "not now") if refuse else None
+
+        node.answer, node.pending = refused, ["0x01", "0x02"]
+        with pytest.raises(RpcError, match="not now"):
+            await h.ask("eth_getFilterChanges", number)
+        node.answer = None
+        assert [one["hash"] for one in await h.ask("eth_getFilterChanges", number)] == ["0x01", "0x02"]
+        assert await h.ask("eth_getFilterChanges", number) == []
+        await l1.close()
+
+
 async def test_what_could_not_be_read_is_handed_out_by_the_next_poll(short_tmp: Path) -> None:
     node = ChainNode()
     async with node.http() as url:

@@ -35,6 +35,9 @@ async def test_the_embedded_l1_serves_as_any_node_does(short_tmp: Path) -> None:
             head = await heads.get()
         assert head["number"] == "0x1"
         assert await methods["eth_getFilterChanges"]([blocks], context) == [head["hash"]]
+        pending = await methods["eth_newPendingTransactionFilter"]([], context)
+        assert await methods["eth_getFilterChanges"]([pending], context) == []
+        await l1.subscribe(["newPendingTransactions"], arrived)
         for raw_id in (b"1", b'"a"', b"null", b"1.5", b"123456789012345678901234567890"):
             answer = await l1.forward(Request("eth_chainId", b"[]", raw_id))
             assert answer == NodeReply(b'{"jsonrpc":"2.0","id":' + raw_id + b',"result":"0x539"}')

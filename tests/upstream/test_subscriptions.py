@@ -214,6 +214,37 @@ async def test_whole_transactions_whatever_the_node_gives(way: str, short_tmp: P
         assert await inbox.next() == {"hash": "0xaa", "nonce": "0x0"}
 
 
+@pytest.mark.parametrize("code", [-32601, -32004, 4200])
+async def test_where_the_node_has_no_such_filter_transactions_are_seen_in_blocks(
+    code: int, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polled, "_PENDING_SECONDS", 0.01)
+    node, waiting = ChainNode(), ["0x01"]
+
+    async def answer(request: dict[str, Any]) -> bytes | None:
+        if request["method"] == "eth_newPendingTransactionFilter":
+            return failure(request, code, "no such method")
+        if request["method"] == "eth_getBlockByNumber" and request["params"][0] == "pending":
+            return result(request, {"transactions": waiting})
+        return None
+
+    node.answer = answer
+    async with node.http() as url, connected(url) as l1:
+        inbox = Inbox()
+        await l1.subscribe(["newPendingTransactions"], inbox)
+        waiting.append("0x02")
+        assert await inbox.next() == "0x02", "what was there before is not new"
+        node.by_hash[node.mine()]["transactions"] = ["0x01", "0x02", "0x03"]
+        node.by_hash[node.mine()]["transactions"] = ["0x04"]
+        assert [await inbox.next(), await inbox.next()] == ["0x03", "0x04"]
+        node.cut(1)
+        node.by_hash[node.mine()]["transactions"] = ["0x05", "0x04"]
+        waiting[:] = []
+        waiting.append("0x06")
+        assert {await inbox.next(), await inbox.next()} == {"0x05", "0x06"}
+        assert inbox.queue.empty()
+
+
 async def test_syncing_is_told_when_it_begins_and_ends(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(polled, "_SYNCING_SECONDS", 0.01)
     node = ChainNode()
