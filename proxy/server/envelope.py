@@ -106,7 +106,7 @@ def _unusual(body: bytes) -> Request | Invalid:
     raw_id = None if read.id is UNSET else bytes(read.id)
     if not _is_compact(body, read) and (flaw := _flaw_of_members(body)) is not None:
         return Invalid(InvalidRequest(flaw))
-    if raw_id is not None and raw_id[:1] in b"{[tf":
+    if raw_id is not None and raw_id[:1] in b"{[":  # true and false go on raw: some nodes echo them, some refuse
         return Invalid(InvalidRequest("an id is a string, a number or null"))
     problem, method = _method(read)
     if problem is not None:

@@ -15,8 +15,9 @@ RECORDED = Path(__file__).parent / "execution-apis"
 IDS = [
     *("1", "0", "-1", "9007199254740993", "9223372036854775807", "18446744073709551615", "null", '"a"', '"x y/z-9"'),
     *('""', '"\\u0061"', '"quote \\" backslash \\\\"', '"é"', '"\\n"', "1.5", "1e2", "123456789012345678901234567890"),
+    *("true", "false", "-0", "1e400", "-9223372036854775809", '"<>&\'="', '"\\/"', '"\\ud83d\\ude00"', '"\u2028"'),
 ]
-"""Raw ids: numbers of every size, null, strings with and without escapes."""
+"""Raw ids: numbers of every size, null, strings with and without escapes, and what JSON-RPC knows not and nodes may refuse."""
 
 
 @dataclass(frozen=True)
