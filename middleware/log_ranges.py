@@ -10,6 +10,7 @@ twice, a chain that keeps changing) ends with the node's own error to the caller
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from middleware.log_query import LogQuery
 from middleware.log_refusals import Refusal, refusal
 from middleware.log_splice import Splice, TooLarge
 from middleware.waist import Answer, Context, LargeReply, Next, NodeReply, Request
+
+logger = logging.getLogger("l2proxy.chain")
 
 AT_ONCE = 4  # parts asked together
 AHEAD = 8  # parts looked at together, so that few answers wait for an earlier one
@@ -100,6 +103,10 @@ class LogRanges:
             async with asyncio.timeout(LONGEST):
                 whole = await self._in_parts(query, refused, part, request.id)
         except (_GivenUp, TooLarge, TimeoutError):
+            self.figures.given_up += 1
+            return answer
+        except OSError as error:
+            logger.warning("the parts of an eth_getLogs could not be joined on disk: %s", error)
             self.figures.given_up += 1
             return answer
         self.figures.splits += 1

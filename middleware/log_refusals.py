@@ -22,15 +22,19 @@ _TOO_MUCH = re.compile(
 )
 _OTHER_LIMIT = re.compile(
     r"\brate\b|rate.?limit|per (?:second|minute|day)|quota|credits|\bdaily\b|monthly|concurren|too many requests"
-    r"|address|topic|beyond|invalid block range|unauthor|api key|not found|unknown block|header|pruned|history"
+    r"|beyond|invalid block range|unauthor|api key|not found|unknown block|header|pruned|history"
 )
-_AMOUNT = re.compile(r"results?\b|response|\blogs\b(?! are limited)|time ?(?:d )?out")
+# Of another limit too, unless the range or what was found is named beside it.
+_FILTER = re.compile(r"address|topic")
+_NOT_FILTER = re.compile(r"\brange|results?\b|\blogs\b|response|\bblocks\b")
+_TIME = re.compile(r"time ?(?:d )?out|deadline exceeded")  # says nothing of a range, and a smaller one takes less of it
+_AMOUNT = re.compile(r"results?\b|response|\blogs\b(?! are limited)")
 _SUGGESTED = (
     re.compile(r"\[ *0x([0-9a-f]{1,16}) *, *0x([0-9a-f]{1,16}) *\]"),
     re.compile(r"(?:re)?try with (?:the|this)?(?: block)? ?range:? *([0-9]{1,18}) *- *([0-9]{1,18})"),
 )
 _MOST_BLOCKS = re.compile(
-    r"(?:limited to|limit(?: of|:)?|up to|maximum|max(?: is)?|more than|than|over|within|restricted to|only|not exceed|<=?)\D{0,24}?(?:\b0 ?- ?)?"
+    r"(?:limited to|limit(?: of|:)?|up to|maximum|max(?: is)?|more than|than|over|within|below|allowed|restricted to|only|not exceed|<=?|>)\D{0,24}?(?:\b0 ?- ?)?"
     r"(\d{1,3}(?:,\d{3})+|\d{1,9})(k?)\b(?! *(?:results|logs|m?s\b|sec|min))"
 )
 
@@ -67,10 +71,12 @@ def refusal(body: bytes) -> Refusal | None:
     if error is None:
         return None
     text = f"{error.message} {_text(error.data)}".lower()
-    plainly = _WHAT.search(text) and _TOO_MUCH.search(text)
+    plainly = (_WHAT.search(text) and _TOO_MUCH.search(text)) or _TIME.search(text)
     if _OTHER_LIMIT.search(text) or not (plainly or error.code == -32005):  # EIP-1474: limit exceeded
         return None
-    amount = _AMOUNT.search(text) is not None
+    if _FILTER.search(text) and not _NOT_FILTER.search(text):
+        return None
+    amount = _AMOUNT.search(text) is not None or _TIME.search(text) is not None
     blocks = _suggested(text, error.data)
     return Refusal(blocks if amount or blocks is not None else _most_blocks(text), amount)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import given
@@ -265,6 +266,15 @@ async def test_a_large_answer_is_in_a_file_and_one_beyond_the_limit_is_not_given
     assert b'"error"' in await body(link(node, 1_000_000), node, query("0x0", "0x27"))
 
 
+async def test_a_disk_that_takes_nothing_leaves_the_nodes_own_error() -> None:
+    node = LogNode([1] * 40, blocks=10, size=200_000)
+
+    def full() -> BinaryIO:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert b'"error"' in await body(LogRanges(node.call, full, 1 << 28), node, query("0x0", "0x27"))
+
+
 async def test_a_part_may_be_in_a_file() -> None:
     node = LogNode([1] * 20, blocks=10)
 
@@ -320,6 +330,15 @@ REFUSALS: list[tuple[int, str, Any, int | None]] = [
     (-32602, "block range: toBlock - fromBlock must be <= 1000", None, 1000),
     (-32005, "query timeout exceeded", None, None),
     (-32005, "limit exceeded", None, None),
+    (-32614, "eth_getLogs is limited to a 10,000 range and 5 addresses", None, 10_000),
+    (-32000, "Query returned more than 10000 results. Please narrow your filter by address or topics.", None, None),
+    (-32005, "Request exceeds the allowed 10k range", None, 10_000),
+    (-32000, "query range is too large; reduce it below 3500 blocks", None, 3500),
+    (-32600, "exceeds the range allowed for your plan (100001 > 10000)", None, 10_000),
+    (-32000, "block range exceeds limit: 100000 > 50000", None, 50_000),
+    (-32000, "context deadline exceeded", None, None),
+    (-32002, "request timed out", None, None),
+    (30, "Request timeout on the free tier, please upgrade your tier to the paid one", None, None),
 ]
 
 
