@@ -26,6 +26,9 @@ from proxy.upstream.node_socket import Ask, in_memory
 from proxy.upstream.traits import traits
 
 _CONNECTIONS: Final = 128
+# So many while slow calls hold those: looked for every `_LOOKS` seconds while any call waits for a connection.
+_MOST_CONNECTIONS: Final = 1024
+_LOOKS: Final = 0.5
 _LONG_CONNECTIONS: Final = 32
 # An idle connection may have been forgotten on the way; after this long nothing is trusted to it.
 _IDLE_SECONDS: Final = 30
@@ -54,6 +57,9 @@ class Http:
         self._lost = 0  # connections that ended and were not replaced yet
         self._idle: list[Connection] = []
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._most = _CONNECTIONS
+        self._freed_since = 0  # the last look at those who wait
+        self._look: asyncio.TimerHandle | None = None
         self._long = asyncio.Semaphore(_LONG_CONNECTIONS)
         self._verifying = asyncio.Lock()
         self._verified_at = float("-inf")
@@ -88,6 +94,8 @@ class Http:
         for connection in list(self._all):
             connection.close()
         self._idle.clear()
+        if self._look is not None:
+            self._look.cancel()
         self._wake(None)
 
     async def _exchange(self, request: Request, *, fresh: bool) -> bytes | LargeReply:
@@ -107,10 +115,14 @@ class Http:
         while True:
             if (connection := self._idle_one()) is not None:
                 return connection
-            if len(self._all) + self._opening < _CONNECTIONS:
+            if len(self._all) + self._opening < self._most:
                 return await self._new()
-            place: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            place: asyncio.Future[Connection | None] = loop.create_future()
             self._waiting.append(place)
+            if self._look is None:
+                self._freed_since = 0
+                self._look = loop.call_later(_LOOKS, self._look_at_waiting, loop)
             try:
                 handed = await place
             except asyncio.CancelledError:
@@ -130,7 +142,7 @@ class Http:
             async with self._verifying:
                 if self._verified_at < wanted_at:
                     started_at = time.monotonic()
-                    await self._look(connection)
+                    await self._examine(connection)
                     self._verified_at = started_at
             if connection.closed:  # a node may end each connection after one answer
                 connection = await self._bare()
@@ -148,7 +160,7 @@ class Http:
             self._figures.reconnects += 1
         return connection
 
-    async def _look(self, connection: Connection) -> None:
+    async def _examine(self, connection: Connection) -> None:
         spare: Connection | None = None
 
         async def ask(method: str, params: list[Any]) -> bytes:
@@ -172,11 +184,31 @@ class Http:
 
     def _freed(self, connection: Connection) -> None:
         if connection in self._all:
+            self._freed_since += 1
             self._pass_on(connection)
+
+    def _look_at_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Allow more connections where slow calls have all there are, so that they do not hold up the quick ones."""
+        waiting = sum(not place.done() for place in self._waiting)
+        if not waiting:
+            self._look = None
+            self._most = _CONNECTIONS
+            return
+        if 2 * self._freed_since < waiting and self._most != _MOST_CONNECTIONS:
+            self._most = _MOST_CONNECTIONS
+            while self._wake(None):
+                """Each looks for itself."""
+        self._freed_since = 0
+        self._look = loop.call_later(_LOOKS, self._look_at_waiting, loop)
 
     def _pass_on(self, connection: Connection | None) -> None:
         """Let the next who waits go on, with `connection` if there is one; else keep it."""
-        if not self._wake(connection) and connection is not None:
+        if self._wake(connection) or connection is None:
+            return
+        if len(self._all) > _CONNECTIONS:  # they were for the time of slow calls
+            self._all.discard(connection)
+            connection.close()
+        else:
             self._idle.append(connection)
 
     def _wake(self, connection: Connection | None) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from middleware.errors import Disconnected
 from middleware.waist import NodeReply, Request
 from proxy.upstream import ws
+from proxy.upstream.http import Http
 from proxy.upstream.l1 import L1
 from tests.upstream.fake_node import OTHER_GENESIS, Die, FakeNode, Hang, result
 from tests.upstream.test_failures import KINDS, behind
@@ -40,6 +41,31 @@ async def test_long_calls_that_hang_delay_nobody(kind: str, short_tmp: Path) -> 
         assert not any(task.done() for task in slow)
         gate.set()
         assert await asyncio.gather(*slow) == methods
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_calls_that_hang_delay_nobody_however_many(kind: str, short_tmp: Path) -> None:
+    """More than a pool of connections has; what was opened for them is given back with them."""
+    gate = asyncio.Event()
+
+    async def answer(request: dict[str, Any]) -> bytes:
+        if request["method"] == "eth_call":
+            await gate.wait()
+        return result(request, request["method"])
+
+    node = FakeNode(answer)
+    async with behind(node, kind, short_tmp) as l1, asyncio.timeout(20):
+        slow = [asyncio.create_task(l1.call("eth_call")) for _ in range(200)]
+        for _ in range(3):
+            quick = await asyncio.gather(*(l1.call("eth_getBalance") for _ in range(40)))
+            assert quick == ["eth_getBalance"] * 40
+        assert not any(task.done() for task in slow)
+        gate.set()
+        assert await asyncio.gather(*slow) == ["eth_call"] * 200
+        if kind == "http":
+            pool = l1.nodes[0]._transport
+            assert isinstance(pool, Http)
+            assert len(pool._all) <= 128
 
 
 @pytest.mark.parametrize("kind", KINDS)
