@@ -200,7 +200,8 @@ def _doors(services: Services, chain: Chain, options: RunOptions, stores: Stores
     sockets = (socket_path(path, DAPP_SOCKET), socket_path(path, ADMIN_SOCKET))
     unguarded, stale_after = services.operations.unguarded, options.config.l1.stale_after
     health = Health(services.l1, stores, lambda: check_doors(dapp.port, sockets), unguarded, stale_after)
-    door = Door(chain, batch=limits.batch, response=limits.response, figures=figures)
+    disk = services.l1.keeping
+    door = Door(chain, batch=limits.batch, response=limits.response, figures=figures, disk=disk)
     dapp = DappListener(
         door,
         tokens=services.authority.tokens,

@@ -7,6 +7,7 @@ anything may be remembered at all ([cache] enabled = "auto").
 from __future__ import annotations
 
 import tempfile
+from typing import BinaryIO
 
 from middleware.cache import Cache
 from middleware.cache_switch import CacheSwitch, Standing, is_throwaway
@@ -33,12 +34,15 @@ class NodeAnswers:
         switch = CacheSwitch(settings.enabled, self._standing)
         self.cache = Cache(self.epoch, switch, table, travels_alone, settings.bytes)
         self.in_flight = InFlight(self.epoch, switch, travels_alone)
-        self.log_ranges = LogRanges(l1.call, tempfile.TemporaryFile, config.limits.response)
+        self.log_ranges = LogRanges(l1.call, self._file, config.limits.response)
 
     def links(self) -> list[Link]:
         """Return the links; where nothing may be remembered, the cache is not in anybody's way."""
         sparing: list[Link] = [self.cache, self.in_flight] if self._enabled else []
         return [*sparing, self.log_ranges]
+
+    def _file(self) -> BinaryIO:
+        return tempfile.TemporaryFile(dir=self._l1.keeping.folder, prefix="answer-")
 
     def _standing(self) -> Standing:
         l1 = self._l1

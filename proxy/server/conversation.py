@@ -80,7 +80,9 @@ class Conversation:
         finally:
             self._bytes -= size
         if answer is not None:
-            await self._outbox.put(answer)
+            putting = self._outbox.put(answer)
+            del answer  # one that has to wait may go to disk meanwhile
+            await putting
             if len(self._calls) == 1:  # this one
                 self._door.vigil.expect()
 

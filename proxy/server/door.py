@@ -26,11 +26,13 @@ from middleware.waist import Answer, Context, LargeReply, NodeReply, Request, Re
 from proxy.server import bodies, envelope
 from proxy.server.bodies import Body
 from proxy.server.envelope import Batch, Invalid
+from proxy.server.shelf import LEAST, Disk, Shelf
 from proxy.vigil import Vigil
 
 logger = logging.getLogger("l2proxy.door")
 
 _clock: Final = time.perf_counter
+_IN_MEMORY: Final = 4 * 1024 * 1024  # bytes of the larger answers of one batch; the others wait on disk
 
 Answering: TypeAlias = Callable[[Request, Context], Awaitable[Answer]]
 """The chain, or whatever else answers one call."""
@@ -105,7 +107,10 @@ class Waiting:
 
 
 class Door:
-    """Answers message bodies. `batch`: most calls in one body; `response`: most bytes of one batch's answers."""
+    """Answers message bodies. `batch`: most calls in one body; `response`: most bytes of one batch's answers.
+
+    `disk`: where answers wait that would take too much memory (None: they take it).
+    """
 
     def __init__(
         self,
@@ -114,7 +119,9 @@ class Door:
         batch: int = 100,
         response: int = 256 * 1024 * 1024,
         figures: RequestFigures | None = None,
+        disk: Disk | None = None,
     ) -> None:
+        self._disk = disk
         self._enter: Callable[[Request, Context], Answer | Awaitable[Answer]] = getattr(answering, "begin", answering)
         self._gates: Callable[[Request, Context], Answer | Way] | None = getattr(answering, "enter", None)
         self.bound: Callable[[Context], Context] = getattr(answering, "bound", _as_it_is)
@@ -205,11 +212,16 @@ class Door:
         self.figures.invalid += 1
         return envelope.failure(call.id, call.error)
 
+    def shelf(self) -> Shelf | None:
+        """Return a place for the answers of one connection that wait for their reader, if there is a disk."""
+        return None if self._disk is None else Shelf(self._disk)
+
     async def _batch(self, batch: Batch, context: Context) -> Body | None:
-        held = 0
+        held = in_memory = 0
+        shelf = self.shelf()
 
         async def item(call: Request | Invalid) -> Body | None:
-            nonlocal held
+            nonlocal held, in_memory
             if isinstance(call, Invalid):
                 return self._invalid(call)
             begun = self._one(call, context)
@@ -221,7 +233,12 @@ class Door:
                 held -= bodies.length_of(body)
                 bodies.close(body)
                 body = envelope.failure(call.id or envelope.NULL, self._too_large())
-            return body
+            if shelf is None or not isinstance(body, bytes) or len(body) < LEAST:
+                return body
+            if in_memory + len(body) <= _IN_MEMORY:
+                in_memory += len(body)
+                return body
+            return shelf.put(body) or envelope.failure(call.id or envelope.NULL, _no_room())
 
         tasks: list[asyncio.Task[Body | None]] = []
         try:
@@ -241,6 +258,11 @@ class Door:
             f"the answers of this batch exceed {self._most_bytes} bytes ([limits] response); ask in smaller batches"
         )
         return LimitExceeded("response", message)
+
+
+def _no_room() -> LimitExceeded:
+    said = "answers that their callers have not read yet take all the disk they may; ask again later"
+    return LimitExceeded("waiting_responses", said)
 
 
 def _as_it_is(context: Context) -> Context:

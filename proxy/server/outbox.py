@@ -3,7 +3,7 @@
 Between a conversation (or a subscription) and the transport (`Wire`). While the reader takes everything, a frame is written
 at once; otherwise it waits in a queue that `run` empties. Answers wait while the reader is slow; pushes cannot, so a reader
 that lets too much pile up, or takes nothing for too long, is cut off. It must never hold more than `most_bytes` beside the
-answer being written, and of a large answer only a part.
+answer being written, and of a large answer only a part; answers that find no room in memory wait on the `shelf`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from proxy.server import bodies, envelope
 from proxy.server.bodies import Body
+from proxy.server.shelf import LEAST, Shelf
 from proxy.server.taking import SlowReader, taken
 
 logger = logging.getLogger("l2proxy.door")
@@ -55,8 +56,10 @@ class Outbox:
         most_bytes: int = MOST_BYTES,
         stall_seconds: float = STALL_SECONDS,
         on_slow: Callable[[], None] = lambda: None,
+        shelf: Shelf | None = None,
     ) -> None:
         self._wire = wire
+        self._shelf = shelf
         self._most_bytes = most_bytes
         self._stall_seconds = stall_seconds
         self._on_slow = on_slow
@@ -84,10 +87,16 @@ class Outbox:
             self._add(frame)
 
     async def put(self, frame: Body) -> None:
-        """Send an answer, or queue it once there is room for it."""
+        """Send an answer, or queue it once there is room for it; where even the disk has none, the connection ends."""
         if not self._closed and isinstance(frame, bytes) and self._sent(frame):
             return
         length = bodies.length_of(frame)
+        if self._frames and self._held + length > self._most_bytes and not self._closed and not self._overfull:
+            aside = self._set_aside(frame)
+            if aside is None:
+                self._cut_off()
+                return
+            frame = aside
         try:
             while self._frames and self._held + length > self._most_bytes and not self._closed:
                 self._room.clear()
@@ -166,6 +175,12 @@ class Outbox:
         if self._wire.clogged:
             self._wake.set()  # somebody must look after a reader that takes nothing
         return True
+
+    def _set_aside(self, frame: Body) -> Body | None:
+        """Put an answer that has to wait on disk; None: there is no room left."""
+        if self._shelf is None or not isinstance(frame, bytes) or len(frame) < LEAST:
+            return frame
+        return self._shelf.put(frame)
 
     def _cut_off(self) -> None:
         """End the connection at once: whoever waits for its reader to take something hears of it by the transport."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -147,7 +148,8 @@ class SocketListener:
             counted.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        outbox = Outbox(SocketWire(writer), on_slow=lambda: self._connections.count_cut_off("ipc"))
+        on_slow = functools.partial(self._connections.count_cut_off, "ipc")
+        outbox = Outbox(SocketWire(writer), on_slow=on_slow, shelf=self._door.shelf())
         attendance = Attendance()
         context = Context(self._origin, "ipc", outbox, attendance)
         conversation = Conversation(self._door, context, outbox)

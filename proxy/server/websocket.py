@@ -93,7 +93,7 @@ async def serve(
     socket = web.WebSocketResponse(compress=False, max_msg_size=4 * most_bytes, timeout=2, autoclose=True)
     socket.headers["Server"] = "l2proxy"
     await socket.prepare(request)
-    outbox = Outbox(WebSocketWire(cast(Peer, request.protocol)), on_slow=on_slow)
+    outbox = Outbox(WebSocketWire(cast(Peer, request.protocol)), on_slow=on_slow, shelf=door.shelf())
     attendance = Attendance()
     context = Context(identity.origin, "ws", outbox, attendance)
     conversation = Conversation(door, context, outbox)

@@ -61,6 +61,18 @@ class Keeping:
     folder: Path | None = None
     room: Room | None = None
 
+    def file(self) -> BinaryIO:
+        """Return a new unlinked file for an answer. Raise `OSError`."""
+        # Without a buffer: what was written is in the file for whoever reads by offset.
+        opened = cast(BinaryIO, tempfile.TemporaryFile(dir=self.folder, prefix="answer-", buffering=0))  # noqa: SIM115
+        if self.room is not None:
+            self.room.opened(opened)
+        return opened
+
+    def has(self, more: int) -> bool:
+        """Take `more` bytes for one of the files; tell whether there was room for them."""
+        return self.room is None or self.room.has(more)
+
 
 def as_it_is(first: bytes) -> bytes:
     """Want every large answer, byte for byte."""
@@ -137,14 +149,10 @@ class Arrival:
             self._lose(Lost(self._head))
             return
         try:
-            # Without a buffer: what was written is in the file for whoever reads by offset.
-            opened = tempfile.TemporaryFile(dir=self._keeping.folder, prefix="answer-", buffering=0)  # noqa: SIM115
+            self._file = self._keeping.file()
         except OSError as error:
             self._lose(Lost(self._head, f"it could not be kept on disk ({error.strerror})"))
             return
-        self._file = cast(BinaryIO, opened)
-        if self._keeping.room is not None:
-            self._keeping.room.opened(self._file)
         self._write(first, placed)
 
     def _write(self, came: bytes, written: bytes) -> None:
@@ -152,7 +160,7 @@ class Arrival:
         if self._balance is not None and not self._belongs(self._balance, came):
             self._lose(Lost(self._head, "it is not JSON-RPC"))
             return
-        if self._keeping.room is not None and not self._keeping.room.has(len(written)):
+        if not self._keeping.has(len(written)):
             self._lose(Oversize(self._head, crowded=True))
             return
         rest = memoryview(written)

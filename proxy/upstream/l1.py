@@ -73,9 +73,9 @@ class L1:
         self.vigil = Vigil()
         self._first: Node | None = None  # the one to be asked, while nothing need be found out first
         self._look_at = self._confirm_at = 0.0
-        keeping = Keeping(response_limit, folder, Room(_WAITING * response_limit))
+        self.keeping = Keeping(response_limit, folder, Room(_WAITING * response_limit))
         self.nodes: list[Node] = []
-        self.nodes += [Node(parse(url), keeping, self._admit, self._choose) for url in urls]
+        self.nodes += [Node(parse(url), self.keeping, self._admit, self._choose) for url in urls]
         self.several = len(self.nodes) > 1
         self._choose()
         self._following = Following(self._line, self.call, self._confirm, self._revive, self._poll_seconds)

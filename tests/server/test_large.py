@@ -10,14 +10,15 @@ import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import aiohttp
 import pytest
 
-from middleware.waist import ANONYMOUS, Answer, Context, LargeReply, Request, result
+from middleware.waist import ANONYMOUS, Answer, Context, LargeReply, NodeReply, Request, result
 from proxy.server import http, outbox, websocket
 from proxy.server.bodies import Joined
+from proxy.server.connections import Connections
 from proxy.server.door import Door
 from proxy.server.http import DappListener
 from proxy.server.socket import SocketListener
@@ -128,6 +129,123 @@ async def test_memory_stays_flat(lane: str) -> None:
             tracemalloc.stop()
     assert peak < 12_000_000, "both sides together"
     assert node.open == 0
+
+
+class Disk:
+    """Makes the files of answers that wait, and counts those that are open; there is room for `room` bytes."""
+
+    def __init__(self, room: int = 1 << 40) -> None:
+        self.room = room
+        self.files: list[BinaryIO] = []
+
+    def file(self) -> BinaryIO:
+        self.files.append(cast(BinaryIO, tempfile.TemporaryFile(buffering=0)))  # noqa: SIM115  closed by the last answer in it
+        return self.files[-1]
+
+    def has(self, more: int) -> bool:
+        self.room -= more
+        return self.room >= 0
+
+    @property
+    def open(self) -> int:
+        return sum(not file.closed for file in self.files)
+
+
+async def nothing_open(disk: Disk) -> None:
+    async with asyncio.timeout(10):
+        while disk.open:  # noqa: ASYNC110  the other side notices in its own time
+            await asyncio.sleep(0.01)
+
+
+async def middling(request: Request, context: Context) -> Answer:
+    """Answer with three megabytes, too few for a file of their own; `who` with its name."""
+    if request.method == "who":
+        return result("who")
+    return NodeReply(b'{"jsonrpc":"2.0","id":%b,"result":"%b"}' % (request.id or b"null", b"x" * 3_000_000))
+
+
+MIDDLING = CALL.replace(b"who", b"middling")
+TOGETHER = b"[" + b",".join([MIDDLING, CALL] * 20) + b"]"
+
+
+@asynccontextmanager
+async def over_disk(disk: Disk, lane: str = "fast") -> AsyncIterator[DappListener]:
+    listener = DappListener(Door(middling, batch=40, disk=disk), fast=lane == "fast")
+    await listener.start(0)
+    try:
+        yield listener
+    finally:
+        await listener.close(0.5)
+
+
+async def test_a_batch_of_answers_that_are_not_large_alone_is_right_and_flat(lane: str) -> None:
+    disk = Disk()
+    async with over_disk(disk, lane) as listener:
+        answers = (await post(listener.port, body=TOGETHER)).json
+        assert [len(one["result"]) for one in answers] == [3_000_000, 3] * 20
+        assert disk.files, "sixty megabytes went through files"
+        await nothing_open(disk)
+        tracemalloc.start()
+        try:
+            writers = []
+            for _ in range(3):
+                _, writer = await asyncio.open_connection("127.0.0.1", listener.port, limit=1024)
+                writer.write(head(listener.port, JSON, size=len(TOGETHER)) + TOGETHER)
+                writers.append(writer)
+            async with asyncio.timeout(20):
+                while disk.room > (1 << 40) - 3 * 40_000_000:  # noqa: ASYNC110  the other side begins in its own time
+                    await asyncio.sleep(0.01)
+            assert (await post(listener.port)).status == 200, "nobody else waits"
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        for writer in writers:
+            writer.transport.abort()
+        await nothing_open(disk)
+    assert peak < 45_000_000, "three readers that never read, of sixty megabytes each"
+
+
+async def test_a_batch_for_which_the_disk_has_no_room_says_so(lane: str) -> None:
+    disk = Disk(room=10_000_000)
+    async with over_disk(disk, lane) as listener:
+        answers = (await post(listener.port, body=TOGETHER)).json
+        assert [len(one["result"]) for one in answers if "result" in one].count(3_000_000) == 4
+        refused = [one["error"] for one in answers if "error" in one]
+        assert len(refused) == 16
+        assert all(error["code"] == -32005 for error in refused)
+        assert all(error["data"]["limit"] == "waiting_responses" for error in refused)
+        await nothing_open(disk)
+
+
+@pytest.mark.parametrize("room", [1 << 40, 10_000_000])
+async def test_a_reader_that_asks_for_much_and_never_reads_costs_no_memory(short_tmp: Path, room: int) -> None:
+    """What finds no room in memory waits on disk; without room there either, the connection ends."""
+    disk = Disk(room)
+    connections = Connections()
+    listener = SocketListener(
+        Door(middling, disk=disk), short_tmp / "run" / "l2proxy.ipc", connections=connections, most_bytes=1 << 20
+    )
+    await listener.start()
+    tracemalloc.start()
+    try:
+        reader, writer = await asyncio.open_unix_connection(listener.path, limit=4096)
+        writer.write(MIDDLING * 50)
+        async with asyncio.timeout(20):
+            while disk.room > room - 100_000_000 and not connections.cut_off["ipc"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 50_000_000, "of a hundred and fifty"
+    assert bool(connections.cut_off["ipc"]) == (room == 10_000_000)
+    if room > 10_000_000:
+        came = 0
+        async with asyncio.timeout(20):
+            while came < 50:
+                came += (await reader.read(1 << 20)).count(b"\n")
+    writer.transport.abort()
+    await nothing_open(disk)
+    await listener.close(0.5)
 
 
 async def test_who_goes_or_never_reads_leaves_nothing_open(lane: str, monkeypatch: pytest.MonkeyPatch) -> None:
