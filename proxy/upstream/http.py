@@ -27,7 +27,7 @@ from proxy.upstream.traits import traits
 
 _CONNECTIONS: Final = 128
 # So many while slow calls hold those: looked for every `_LOOKS` seconds while any call waits for a connection.
-_MOST_CONNECTIONS: Final = 1024
+_MOST_CONNECTIONS: Final = 512
 _LOOKS: Final = 0.5
 _LONG_CONNECTIONS: Final = 32
 # An idle connection may have been forgotten on the way; after this long nothing is trusted to it.
