@@ -39,9 +39,11 @@ class Call:
     outcome: Answer | RpcError | None = None
 
     def params(self) -> Any:
-        """Return the decoded params. Raise -32602 for values that cannot be decoded."""
+        """Return the decoded params. Raise -32602 for values that cannot be decoded, or that a node may read otherwise."""
         try:
-            return wire.decode(self.request.params) if self.request.params else []
+            return wire.decode_strictly(self.request.params) if self.request.params else []
+        except wire.Ambiguous as error:  # what is judged here must be what the node reads (hardening.md 1)
+            raise InvalidParams("params", "objects with each member once", "a member that stands twice") from error
         except (ValueError, RecursionError) as error:
             raise InvalidParams("params", "values nested less deeply", "a value nested too deeply") from error
 

@@ -12,6 +12,21 @@ from typing import Any
 ABSENT = object()
 
 
+class Ambiguous(ValueError):
+    """An object has a member twice, as some reader reads names: nobody knows which of the two another one takes."""
+
+
+def decode_strictly(raw: bytes) -> Any:
+    """Return the value of raw JSON. Raise `Ambiguous` for a member that stands twice whatever its case, as Go reads names."""
+    return json.loads(raw, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name.casefold() for name, _ in pairs}) != len(pairs):
+        raise Ambiguous
+    return dict(pairs)
+
+
 def decode(raw: bytes) -> Any:
     """Return the value of raw JSON. Raise `ValueError` or `RecursionError`."""
     return json.loads(raw)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from middleware.chain import Chain
-from middleware.errors import Disconnected, LimitExceeded, RpcError, Unsupported
+from middleware.errors import Disconnected, InvalidParams, LimitExceeded, RpcError, Unsupported
 from middleware.loading import BadEntry
 from middleware.waist import ANONYMOUS, Answer, Context, Next, NodeReply, Request, result
 from middleware.web3_adapter import configured_links
@@ -91,6 +91,26 @@ async def test_a_middleware_that_changes_nothing_leaves_the_nodes_bytes() -> Non
 async def test_a_synchronous_middleware_runs_beside_the_loop() -> None:
     block = body(await ask(chain(Node(), f"{HERE}:SyncTag"), "eth_getBlockByNumber"))
     assert block["tag"] == "l2proxy-link"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        b'[{"to":"0xaa","to":"0xbb"}, "latest"]',
+        b'[{"to":"0xaa","To":"0xbb"}, "latest"]',
+        b'[{"to":"0xaa","\\u0074o":"0xaa"}, "latest"]',
+        '[{"keys":1,"\u212aeys":2}]'.encode(),
+    ],
+)
+@pytest.mark.parametrize("use", [f"{HERE}:AsyncLatest", f"{HERE}:SyncTag"])
+async def test_params_a_node_may_read_otherwise_are_refused_where_a_middleware_reads_them(
+    params: bytes, use: str
+) -> None:
+    node = Node()
+    with pytest.raises(InvalidParams, match="params"):
+        await ask(chain(node, use), "eth_call", params)
+    assert node.seen == []
+    assert body(await ask(chain(node), "eth_call", params)) == json.loads(params), "as ever without one"
 
 
 async def test_changed_params_reach_the_node_in_wire_form() -> None:
