@@ -7,6 +7,7 @@ byte is looked at once, whatever the size of the pieces it comes in, and no more
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import msgspec
 
@@ -30,33 +31,33 @@ class ValueSplitter:
         self._in_string = False
         self._escaped = False  # the piece before ended with a backslash inside of a string
 
-    def feed(self, piece: bytes) -> list[bytes]:
-        """Return the values that `piece` completes.
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """Give the values that `piece` completes, which ends before the next piece.
 
-        Raise -32700 for what is neither object nor array, -32005 for a value over the limit. The stream cannot be read any
-        further then.
+        Raise -32700 for what is neither object nor array, -32005 for a value over the limit, once all before it were given.
+        The stream cannot be read any further then.
         """
         if not self._parts and _is_one_value(piece) and len(piece) <= self._limit:
-            return [piece]
-        values: list[bytes] = []
+            yield piece
+            return
         start = at = 0
         while at < len(piece):
             if not self._parts and self._depth == 0:
                 start = at = _after_space(piece, at)
                 if at == len(piece):
-                    return values
+                    return
                 if piece[at] not in _OPENING:
                     raise ParseError("a request is a JSON object or array")
             at = self._scan(piece, at)
             if self._depth == 0:
-                values.append(b"".join((*self._parts, piece[start:at])))
-                self._check(len(values[-1]))
+                value = b"".join((*self._parts, piece[start:at]))
+                self._check(len(value))
                 self._parts, self._size, start = [], 0, at
+                yield value
         if start < len(piece):
             self._parts.append(piece[start:])
             self._size += len(piece) - start
             self._check(self._size)
-        return values
 
     def _check(self, size: int) -> None:
         if size > self._limit:

@@ -169,12 +169,11 @@ class SocketListener:
         splitter = ValueSplitter(self._most_bytes)
         while piece := await reader.read(PIECE):
             try:
-                values = splitter.feed(piece)
+                for value in splitter.feed(piece):
+                    yield value
             except RpcError as error:  # the stream is out of step: answer once and end it
                 await outbox.put(envelope.failure(envelope.NULL, error))
                 return
-            for value in values:
-                yield value
 
 
 async def _refuse(writer: asyncio.StreamWriter, error: RpcError) -> None:

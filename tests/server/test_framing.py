@@ -41,7 +41,7 @@ def test_one_byte_at_a_time() -> None:
 @pytest.mark.parametrize("junk", [b"x", b"1", b'"a"', b"]", b"{}}", b"\x00", b"{} null"])
 def test_what_is_no_value_ends_the_stream(junk: bytes) -> None:
     with pytest.raises(ParseError):
-        ValueSplitter(1000).feed(junk)
+        list(ValueSplitter(1000).feed(junk))
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,17 @@ def test_a_value_over_the_limit_ends_the_stream(pieces: list[bytes]) -> None:
     splitter = ValueSplitter(100)
     with pytest.raises(LimitExceeded):
         for piece in pieces:
-            splitter.feed(piece)
+            list(splitter.feed(piece))
 
 
 def test_brackets_that_do_not_match_are_left_to_the_parser() -> None:
-    assert ValueSplitter(100).feed(b"[}") == [b"[}"]
+    assert list(ValueSplitter(100).feed(b"[}")) == [b"[}"]
+
+
+@pytest.mark.parametrize("junk", [b"x", b"]", b'{"a":"' + b"x" * 100])
+def test_what_stands_before_the_end_of_the_stream_is_given(junk: bytes) -> None:
+    found = []
+    with pytest.raises((ParseError, LimitExceeded)):
+        for value in ValueSplitter(100).feed(b'{"a":1}[2]' + junk):
+            found.append(value)  # noqa: PERF402  all that came before it raised
+    assert found == [b'{"a":1}', b"[2]"]
