@@ -74,7 +74,7 @@ class RequestFigures:
     `on_slow(label, seconds)` hears of each call that took longer than `slow` seconds (0: of none).
     """
 
-    __slots__ = ("_by_method", "_on_slow", "_other", "_slow", "invalid")
+    __slots__ = ("_by_method", "_on_slow", "_other", "invalid", "slow")
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class RequestFigures:
     ) -> None:
         self._by_method = {label: MethodFigures(label) for label in labels}
         self._other = MethodFigures(OTHER)
-        self._slow = slow or float("inf")
+        self.slow: Final = slow or float("inf")
         self._on_slow = on_slow
         self.invalid = 0  # bodies and batch items that were no call
 
@@ -106,7 +106,7 @@ class RequestFigures:
         else:
             code = outcome if outcome in CODES else 0
             row.errors[code] = row.errors.get(code, 0) + 1
-        if seconds > self._slow:
+        if seconds > self.slow:
             self._on_slow(row.label, seconds)
 
     def rows(self) -> Iterator[tuple[str, MethodFigures]]:

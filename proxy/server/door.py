@@ -80,7 +80,12 @@ class Waiting:
         """Deliver the answer's body."""
         self._over = True
         self.sent = None  # it knows this call: the two would wait for the garbage collector
-        self._deliver(self._door.given(self._request, answer, self._started))
+        if self._slow():
+            with asking.again(self._mark):
+                body = self._door.given(self._request, answer, self._started)
+        else:
+            body = self._door.given(self._request, answer, self._started)
+        self._deliver(body)
 
     def failed(self, error: Exception) -> None:
         """Deliver the error's body, unless an answer has been delivered."""
@@ -96,7 +101,12 @@ class Waiting:
         """Count a call whose asker has gone."""
         self._over = True
         self.sent = None
-        self._door.left(self._request, self._started)
+        with asking.again(self._mark):
+            self._door.left(self._request, self._started)
+
+    def _slow(self) -> bool:
+        """Tell whether counting this call may write a line, which is to be known as this call's."""
+        return _clock() - self._started > self._door.figures.slow
 
     def withdrawn(self) -> None:
         """Learn that the call was not sent; it is awaited."""
@@ -153,8 +163,9 @@ class Door:
         try:
             found = self._gates(read, context)
             if not isinstance(found, Way):
+                given = self.given(read, found, started)
                 asking.over()
-                return self.given(read, found, started)
+                return given
             mark = asking.follow(context)
             if found.quick is not None:
                 waiting = Waiting(self, read, mark, started, deliver)

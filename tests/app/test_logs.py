@@ -155,6 +155,25 @@ def test_a_slow_call_has_a_line_of_level_info(written: Written) -> None:
     assert line["message"].startswith("eth_call took 0.750 s")
 
 
+async def test_the_line_of_a_slow_call_says_which_it_was(start: Start, written: Written) -> None:
+    """Also that of a call which the node alone answered, and of one that was answered at once."""
+    settings = LogSettings(format="json", level="info", slow_call=1e-9)
+    logs.set_up(settings)
+    methods = ("eth_call", "eth_chainId", "eth_accounts")
+    async with start(FakeNode(), Config(log=settings)) as (_, doors), aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{doors.dapp.port}"
+        for method in methods:
+            async with session.post(url, json={"jsonrpc": "2.0", "id": 1, "method": method, "params": []}) as answer:
+                assert answer.status == 200
+        body = [{"jsonrpc": "2.0", "id": 1, "method": method, "params": []} for method in methods]
+        async with session.post(url, json=body) as answer:
+            assert len(await answer.json()) == 3
+    slow = [line for line in lines(written) if line["logger"] == "l2proxy.slow"]
+    assert [line["message"].split()[0] for line in slow[:3]] == list(methods)
+    assert len({line["request"] for line in slow}) == len(slow) == 6
+    assert {(line["origin"], line["transport"]) for line in slow} == {("anonymous", "http")}
+
+
 def test_setting_up_twice_writes_once(written: Written) -> None:
     for _ in range(2):
         logs.set_up(LogSettings(format="json"))
