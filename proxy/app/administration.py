@@ -14,6 +14,7 @@ from proxy.server.socket import socket_path
 from proxy.storage.directory import DataDirectory, DirectoryInUse
 
 ADMIN_SOCKET = "admin.ipc"
+STATUS = "admin_status"  # what a daemon that does not hang answers at once
 PATIENCE = 10.0  # seconds for another command to finish, or a daemon to start or stop
 LOOK_AGAIN = 0.1  # the lock belongs to another process: there is no event to wait for
 
@@ -27,7 +28,8 @@ async def call_admin(data: Path, method: str, params: dict[str, Any], *, live: b
     patience = time.monotonic() + PATIENCE
     while True:
         try:
-            return await call_admin_socket(socket_path(data, ADMIN_SOCKET), method, params)
+            at_once = PATIENCE if method == STATUS else None
+            return await call_admin_socket(socket_path(data, ADMIN_SOCKET), method, params, at_once)
         except ConnectionRefusedError:
             if live:
                 raise

@@ -16,8 +16,20 @@ from middleware.errors import RpcError
 LONGEST_ANSWER = 256 * 1024 * 1024
 
 
-async def call_admin_socket(path: Path, method: str, params: Any) -> Any:
-    """Return the result of an admin method. Raise `RpcError` for its error, `ConnectionError` when no daemon answers."""
+async def call_admin_socket(path: Path, method: str, params: Any, seconds: float | None = None) -> Any:
+    """Return the result of an admin method. Raise `RpcError` for its error, `ConnectionError` when no daemon answers.
+
+    `seconds`: how long an answer may take, for what is always answered at once; a daemon that hangs takes calls and answers none.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await _call(path, method, params)
+    except TimeoutError as error:
+        said = f"the daemon has not answered for {seconds:g} s: it hangs, is stopped, or this machine is overloaded"
+        raise RpcError(-32603, said) from error
+
+
+async def _call(path: Path, method: str, params: Any) -> Any:
     try:
         reader, writer = await asyncio.open_unix_connection(path, limit=LONGEST_ANSWER)
     except OSError as error:

@@ -265,6 +265,7 @@ def status(**change: Any) -> dict[str, Any]:
         ({"plugins": [{"id": "p", "version": "1", "status": "running", "sandbox": "full"}]}, "plugin p", "ok"),
         ({"plugins": [{"id": "p", "version": "1", "status": "quarantined", "why": "x"}]}, "plugin p", "fail"),
         ({"plugins": [{"id": "p", "version": "1", "status": "locked"}]}, "plugin p", "warn"),
+        ({"ready": {"checks": {"plugins": {"ok": False, "why": "one"}}}}, "daemon plugins", "fail"),
         (
             {"plugins": [{"id": "p", "version": "1", "status": "running", "unguarded": "UNGUARDED: x"}]},
             "plugin p",
@@ -280,6 +281,13 @@ def status(**change: Any) -> dict[str, Any]:
 )
 def test_a_running_daemon(change: dict[str, Any], check: str, level: str) -> None:
     assert found(list(running.look(status(**change))), check).level == level
+
+
+def test_a_plugin_that_could_not_answer_has_nothing_to_do_with_the_disk() -> None:
+    checks = {"plugins": {"ok": False, "why": "a plugin could not answer"}, "stores": {"ok": False, "why": "full"}}
+    findings = list(running.look(status(ready={"checks": checks})))
+    assert "disk" not in found(findings, "daemon plugins").do
+    assert "disk" in found(findings, "daemon stores").do
 
 
 def command(*arguments: str | Path) -> Result:
@@ -301,6 +309,30 @@ async def test_a_whole_round_with_a_daemon(daemon: Running, short_tmp: Path) -> 
     people = await asyncio.to_thread(command, "doctor", "--data", short_tmp / "data")
     assert people.exit_code == shown.exit_code
     assert "daemon" in people.stdout
+
+
+async def test_a_daemon_that_hangs_is_said_and_not_waited_for(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("administration", "doctor.examination"):
+        monkeypatch.setattr(f"proxy.app.{module}.PATIENCE", 0.05)
+    taken = asyncio.Event()
+    never = asyncio.Event()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        taken.set()
+        await never.wait()
+        writer.close()
+
+    async with asyncio.timeout(20), await asyncio.start_unix_server(take, data / "admin.ipc"):
+        rows = json.loads((await asyncio.to_thread(command, "doctor", "--data", data, "--json")).stdout)
+        asked = await asyncio.to_thread(command, "status", "--data", data)
+        never.set()
+    assert taken.is_set()
+    [daemon] = [row for row in rows if row["check"] == "daemon"]
+    assert daemon["level"] == "fail"
+    assert "has not answered for 0.05 s" in daemon["finding"]
+    assert asked.exit_code == 1
+    assert "l2proxy: the daemon has not answered" in asked.stderr
 
 
 async def test_a_whole_round_without_one(data: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from middleware.errors import RpcError
-from proxy.app.administration import ADMIN_SOCKET
+from proxy.app.administration import ADMIN_SOCKET, PATIENCE, STATUS
 from proxy.app.doctor import directory, machine, nodes, running
-from proxy.app.doctor.finding import Finding, fail, ok, warn
+from proxy.app.doctor.finding import Finding, fail, ok
 from proxy.config import Config, ConfigError, load
 from proxy.server.admin_client import call_admin_socket
 from proxy.server.socket import socket_path
@@ -55,10 +55,8 @@ def _config(data: Path, config_file: Path | None) -> tuple[Config, list[Finding]
 
 async def _status(data: Path) -> tuple[dict[str, Any] | None, Finding | None]:
     try:
-        return await call_admin_socket(socket_path(data, ADMIN_SOCKET), "admin_status", {}), None
+        return await call_admin_socket(socket_path(data, ADMIN_SOCKET), STATUS, {}, PATIENCE), None
     except ConnectionRefusedError:
         return None, None
     except (RpcError, OSError) as error:
-        return None, warn(
-            "daemon", f"it runs and does not say how it is: {error}", "look at its log, or start it again"
-        )
+        return None, fail("daemon", f"it does not say how it is: {error}", "look at its log, or start it again")

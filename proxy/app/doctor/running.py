@@ -39,6 +39,8 @@ def _do(name: str) -> str:
             return "the lines of the nodes say more; `l2proxy status` shows what the daemon sees"
         case "doors":
             return "start the daemon again: something took its socket away"
+        case "plugins":
+            return "the lines of the plugins say which and why: give its key gas, `l2proxy unlock`, or start the plugin"
     return "mend the disk, then start the daemon again"
 
 
