@@ -83,25 +83,42 @@ def _raise_descriptor_limit() -> None:
 
 
 async def _serve(options: RunOptions, notice: Notice) -> None:
-    stop = asyncio.Event()
+    ending = Ending(asyncio.current_task())
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, _stop, stop, number)
-    async with open_daemon(options, notice) as (services, doors):
-        ready = _ready_line(doors.dapp, options.data, services.l1.chain_id)
-        gc.freeze()  # what stands for the whole life is not looked through again
-        if options.json:
-            sys.stdout.write(json.dumps(ready) + "\n")
-            sys.stdout.flush()
-        else:
-            _greet(services, ready, notice)
-        await stop.wait()
+        asyncio.get_running_loop().add_signal_handler(number, ending.signalled, number)
+    try:
+        async with open_daemon(options, notice) as (services, doors):
+            ending.starting = None
+            ready = _ready_line(doors.dapp, options.data, services.l1.chain_id)
+            gc.freeze()  # what stands for the whole life is not looked through again
+            if options.json:
+                sys.stdout.write(json.dumps(ready) + "\n")
+                sys.stdout.flush()
+            else:
+                _greet(services, ready, notice)
+            await ending.asked.wait()
+    except asyncio.CancelledError:
+        if not ending.asked.is_set():
+            raise
 
 
-def _stop(stop: asyncio.Event, number: int) -> None:
-    """Begin to end; at the second signal end at once: what was acknowledged is on disk already."""
-    if stop.is_set():
-        os._exit(128 + number)
-    stop.set()
+class Ending:
+    """Whether the daemon was told to end. `starting`: the task that starts it, until every door is open."""
+
+    def __init__(self, starting: asyncio.Task[None] | None) -> None:
+        self.starting = starting
+        self.asked = asyncio.Event()
+
+    def signalled(self, number: int) -> None:
+        """Begin to end; at the second signal end at once: what was acknowledged is on disk already.
+
+        A start is given up: it may wait long for a node, and nothing is in flight yet.
+        """
+        if self.asked.is_set():
+            os._exit(128 + number)
+        self.asked.set()
+        if self.starting is not None:
+            self.starting.cancel()
 
 
 def _greet(services: Services, ready: dict[str, Any], notice: Notice) -> None:

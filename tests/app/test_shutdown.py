@@ -178,6 +178,36 @@ async def process(
         await started.wait()
 
 
+class Hanging(FakeNode):
+    """A node that takes every request and answers none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    async def respond(self, raw: bytes) -> bytes | None:
+        self.asked.set()
+        return await asyncio.Future()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_start_that_waits_for_a_node_is_given_up_at_the_first_signal(
+    short_tmp: Path, number: signal.Signals
+) -> None:
+    node = Hanging()
+    command = [sys.executable, "-m", "proxy", "run", "--port", "0", "--data", str(short_tmp / "a"), "--json"]
+    async with asyncio.timeout(25), node.http() as url:
+        daemon = await asyncio.create_subprocess_exec(
+            *command, "--l1", url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        await node.asked.wait()
+        daemon.send_signal(number)
+        said, errors = await daemon.communicate()
+    assert (daemon.returncode, said) == (0, b""), errors
+    assert b"Traceback" not in errors
+    assert not (short_tmp / "a" / "admin.ipc").exists()
+
+
 async def test_one_signal_finishes_and_the_second_does_not_wait(short_tmp: Path) -> None:
     node = Slow()
     async with node.http() as url:
