@@ -32,7 +32,7 @@ from proxy.app.allocator import keep_freed_memory
 from proxy.app.compiled import outdated
 from proxy.app.exposition import Exposition
 from proxy.app.ground import open_ground
-from proxy.app.health import Health, Stores, Watched, check_doors
+from proxy.app.health import Health, Nodes, Stores, Watched, check_doors
 from proxy.app.layer1 import open_l1
 from proxy.app.one_phrase import take_phrase, take_phrase_when_unlocked
 from proxy.app.options import RunOptions, StartRefused
@@ -163,7 +163,9 @@ async def open_daemon(options: RunOptions, notice: Notice) -> AsyncIterator[tupl
         await services.start()
         stores = Stores((directory.owner_database, directory.chain_database))
         stack.push_async_callback(stores.close)
-        doors = _doors(services, chain, options, stores)
+        nodes = Nodes(l1)
+        stack.push_async_callback(nodes.close)
+        doors = _doors(services, chain, options, nodes, stores)
         await _open(doors, options, stack)
         services.own_ports = frozenset({doors.dapp.port})
         stack.push_async_callback(_finish, services, doors, _grace(options.config.limits), notice)
@@ -209,14 +211,14 @@ def _chain(services: Services, options: RunOptions, configured: Sequence[Link]) 
     return Chain(links, terminal, configured, services.table)
 
 
-def _doors(services: Services, chain: Chain, options: RunOptions, stores: Stores) -> Doors:
+def _doors(services: Services, chain: Chain, options: RunOptions, nodes: Nodes, stores: Stores) -> Doors:
     limits, path = options.config.limits, services.ground.directory.path
     connections = Connections(limits.connections, limits.connections_per_caller, limits.connections_per_site)
     slow = options.config.log.slow_call
     figures = RequestFigures(services.table.names(), slow=slow, on_slow=logs.slow_calls(options.config.log))
     sockets = (socket_path(path, DAPP_SOCKET), socket_path(path, ADMIN_SOCKET))
     unguarded, stale_after = services.operations.unguarded, options.config.l1.stale_after
-    health = Health(services.l1, stores, lambda: check_doors(dapp.port, sockets), unguarded, stale_after)
+    health = Health(nodes, stores, lambda: check_doors(dapp.port, sockets), unguarded, stale_after)
     disk = services.l1.keeping
     door = Door(chain, batch=limits.batch, response=limits.response, figures=figures, disk=disk)
     dapp = DappListener(

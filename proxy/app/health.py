@@ -1,7 +1,7 @@
 """Whether the daemon is of use now: the checks behind `/readyz`, and in `l2proxy status` and `doctor`.
 
-Every check is cheap and bounded: what the parts know already, and one small synced write to each store, made in a thread,
-at most once in ten seconds however often it is asked. The sentences may be read by any program of this machine, so they
+Every check is cheap and bounded: what the parts know already, one small question to the nodes, and one small synced write to each
+store, made in a thread; both at most once in some seconds however often it is asked. The sentences may be read by any program of this machine, so they
 name no address, origin or account.
 """
 
@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from middleware.errors import Disconnected, RpcError
 from proxy.server.operations import Check
 from proxy.storage import Database, StorageError
 from proxy.upstream.l1 import L1
@@ -24,7 +25,8 @@ log = logging.getLogger("l2proxy.health")
 # Bytes free below which a disk is full: one small write may go into a block the store owns already, the next does not.
 ROOM = 1 << 20
 FRESH = 10.0  # seconds a written probe counts
-PATIENCE = 2.0  # seconds to wait for the disk
+ANSWERED = 2.0  # seconds an answer of the nodes counts
+PATIENCE = 2.0  # seconds to wait for the disk, and for the nodes
 
 
 def check_l1(l1: L1, stale_after: float, now: float) -> Check:
@@ -39,6 +41,48 @@ def check_l1(l1: L1, stale_after: float, now: float) -> Check:
         why = f"the newest L1 block, {head.number}, is {age:.0f} s old ([l1] stale_after is {stale_after:g} s)"
         return Check("l1", False, f"{why}: the node is not in sync, or the clock of this machine is wrong")
     return Check("l1", True, f"block {head.number} of chain {l1.chain_id}")
+
+
+class Nodes:
+    """The L1 nodes: whether they answer. One that hangs keeps its connections, and its silence is no trouble until calls are late."""
+
+    def __init__(self, l1: L1, clock: Callable[[], float] = time.monotonic) -> None:
+        self._l1 = l1
+        self._clock = clock
+        self._asked = float("-inf")
+        self._failed: str | None = None
+        self._question: asyncio.Task[None] | None = None
+
+    async def check(self, stale_after: float) -> Check:
+        """Return whether a node can be asked, answers, and has a new block."""
+        found = check_l1(self._l1, stale_after, time.time())
+        if not found.ok:
+            return found
+        if self._question is None and self._clock() - self._asked >= ANSWERED:
+            self._question = asyncio.create_task(self._ask())
+        if self._question is not None:
+            await asyncio.wait({self._question}, timeout=PATIENCE)
+        if self._question is not None:
+            return Check("l1", False, f"the L1 node has not answered a small question within {PATIENCE:g} s")
+        return found if self._failed is None else Check("l1", False, self._failed)
+
+    async def close(self) -> None:
+        """Give up a question that waits."""
+        if self._question is not None:
+            self._question.cancel()
+            await asyncio.wait({self._question})
+
+    async def _ask(self) -> None:
+        try:
+            await self._l1.call("eth_blockNumber")
+            self._failed = None
+        except Disconnected:
+            self._failed = "the L1 node does not answer; `l2proxy status` says why"
+        except RpcError:
+            self._failed = None  # a refusal is an answer
+        finally:
+            self._asked = self._clock()
+            self._question = None
 
 
 class Stores:
@@ -105,15 +149,15 @@ class Health:
     """All checks of one daemon. `doors` is asked each time: they open last. `unguarded`: plugins that are, by id."""
 
     def __init__(
-        self, l1: L1, stores: Stores, doors: Callable[[], Check], unguarded: Collection[str], stale_after: float
+        self, nodes: Nodes, stores: Stores, doors: Callable[[], Check], unguarded: Collection[str], stale_after: float
     ) -> None:
-        self._l1, self._stores, self._doors, self._stale_after = l1, stores, doors, stale_after
+        self._nodes, self._stores, self._doors, self._stale_after = nodes, stores, doors, stale_after
         self._unguarded = unguarded
 
     async def checks(self) -> list[Check]:
         """Return every check."""
-        l1 = check_l1(self._l1, self._stale_after, time.time())
-        return [l1, await self._stores.check(), self._doors(), check_guards(self._unguarded)]
+        l1, stores = await asyncio.gather(self._nodes.check(self._stale_after), self._stores.check())
+        return [l1, stores, self._doors(), check_guards(self._unguarded)]
 
 
 class Figures(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,6 +63,19 @@ async def test_head_answers_without_a_body(daemon: Running) -> None:
         assert int(headers["Content-Length"]) > 0
 
 
+class Hangs(FakeNode):
+    """A node that answers nothing while `answers` is not set, and drops no connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def respond(self, raw: bytes) -> bytes | None:
+        await self.answers.wait()
+        return await super().respond(raw)
+
+
 async def test_an_old_block_is_not_ready(start: Start) -> None:
     async with start(FakeNode(chain_id=12_345_678, version="Geth/v1.17")) as daemon:
         await daemon[0].l1.blocks.sync()
@@ -84,6 +98,27 @@ async def test_a_node_that_went_away_is_named_by_no_address(start: Start) -> Non
         assert found["checks"]["l1"]["ok"] is False
         assert "127.0.0.1" not in str(found)
         assert value(await families(daemon), "l2proxy_upstream_up", node="1") == 0
+
+
+async def test_a_node_that_hangs_is_not_ready_though_its_connections_stand(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PATIENCE", "ANSWERED"):
+        monkeypatch.setattr(f"proxy.app.health.{name}", 0.05)
+    node = Hangs()
+    async with asyncio.timeout(20), start(node) as daemon:
+        assert (await readiness(daemon))[0] == 200
+        node.answers.clear()
+        while (found := await readiness(daemon))[0] == 200:
+            assert not node.answers.is_set()
+        assert found[1]["checks"]["l1"] == {
+            "ok": False,
+            "why": "the L1 node has not answered a small question within 0.05 s",
+        }
+        assert (await get(daemon, "/healthz"))[0] == 200
+        node.answers.set()
+        while (await readiness(daemon))[0] != 200:
+            assert node.answers.is_set()
 
 
 async def test_a_door_that_vanished_is_not_ready(daemon: Running) -> None:
