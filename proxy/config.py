@@ -6,9 +6,11 @@ Unknown keys are errors that name the nearest known key. Values are checked here
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 import platformdirs
@@ -17,7 +19,8 @@ from msgspec import Meta
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
 Url = Annotated[str, Meta(pattern=r"^https?://[\x21-\x7e]+$", max_length=512)]
-Seconds = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]  # at most a year: TOML has infinity, clocks do not
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
 class ConfigError(Exception):
@@ -91,7 +94,7 @@ class LogSettings(Settings, frozen=True, kw_only=True):
 
     format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "warning"
-    slow_call: Annotated[float, Meta(ge=0)] = 5
+    slow_call: Annotated[float, Meta(ge=0, le=31_536_000)] = 5
 
 
 class MiddlewareEntry(Settings, frozen=True, kw_only=True):
@@ -126,31 +129,77 @@ def load(path: Path) -> Config:
         raw = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"there is no config file {path}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
     _refuse_unknown(path, raw, Config, "")
     try:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: {_told(str(error))}") from error
     _check_methods(path, config)
+    for name in config.listen.hosts:
+        if not _HOST.fullmatch(name):
+            raise ConfigError(f"{path}: listen.hosts takes names like box.local or box.local:8645, not {name!r}")
     return config
+
+
+def _told(error: str) -> str:
+    """Return msgspec's words for a value as `table.key: …`, in TOML's words and with the values there may be."""
+    what, _, where = error.removesuffix("`").partition(" - at `$.")
+    for ours, theirs in (("object", "table"), ("str", "string"), ("int", "whole number"), ("float", "number")):
+        what = what.replace(f"`{ours}`", theirs)
+    what = what.replace("`", "")
+    if choices := _choices(where):
+        what += f"; it may be {', '.join(choices)}"
+    return f"{where}: {what[:1].lower()}{what[1:]}"
+
+
+def _choices(where: str) -> list[str]:
+    """Return what the setting at `where` may be, as TOML writes it; empty where that is no list."""
+    table: Any = Config
+    for name in where.split("."):
+        fields = {field.name: field.type for field in msgspec.structs.fields(table)} if _is_table(table) else {}
+        table = fields.get(name)
+    return [msgspec.json.encode(value).decode() for value in _literals(table)]
+
+
+def _is_table(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Settings)
+
+
+def _literals(kind: Any) -> Iterator[object]:
+    """Yield the values of a `Literal`, alone or beside bool."""
+    if get_origin(kind) is Literal:
+        yield from get_args(kind)
+    elif bool in (among := get_args(kind)):
+        yield from (True, False)
+        yield from (value for other in among for value in _literals(other))
 
 
 def _refuse_unknown(path: Path, table: dict[str, Any], settings: type[Settings], where: str) -> None:
     known = {field.name: field.type for field in msgspec.structs.fields(settings)}
     for key, value in table.items():
         if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else f"; known here: {', '.join(sorted(known))}"
-            raise ConfigError(f"{path}: unknown key {where}{key}{hint}")
+            raise ConfigError(f"{path}: unknown key {where}{key}{_hint(key, known)}")
         inner = known[key]
-        if isinstance(inner, type) and issubclass(inner, Settings) and isinstance(value, dict):
+        if _is_table(inner) and isinstance(value, dict):
             _refuse_unknown(path, value, inner, f"{where}{key}.")
         if key == "middleware" and isinstance(value, list):
             for entry in value:
                 if isinstance(entry, dict):
                     _refuse_unknown(path, entry, MiddlewareEntry, "middleware.")
+
+
+def _hint(key: str, known: dict[str, Any]) -> str:
+    """Return what may have been meant: a key like it here, the same key in another table, or what is known here."""
+    if nearest := difflib.get_close_matches(key, known, n=1):
+        return f"; did you mean {nearest[0]}?"
+    for table in msgspec.structs.fields(Config):
+        if _is_table(table.type) and key in {field.name for field in msgspec.structs.fields(table.type)}:
+            return f"; did you mean {key} in [{table.name}]?"
+    return f"; known here: {', '.join(sorted(known))}"
 
 
 def _check_methods(path: Path, config: Config) -> None:

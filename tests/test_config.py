@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,13 +36,35 @@ def test_the_examples_load(name: str) -> None:
         ("[methods]\nallow = ['*']", "methods.allow takes names"),
         ("[methods]\nallow = ['debug*']", "methods.allow takes names"),
         ("x =", "cannot be read as TOML"),
+        ("port = 1", "unknown key port; did you mean port in [listen]?"),
+        ("[listen]\nurls = ['dev']", "unknown key listen.urls; did you mean urls in [l1]?"),
+        ("nonsense = 1", "unknown key nonsense; known here: cache, l1"),
+        ("[listen]\nport = 'x'", "listen.port: expected whole number, got string"),
+        ("l1 = 5", "l1: expected table, got whole number"),
+        ("[cache]\nenabled = 'yes'", "cache.enabled: invalid enum value 'yes'; it may be true, false, \"auto\""),
+        ("unknown_sites = 'Ask'", 'it may be "ask", "read", "refuse"'),
+        ("[limits]\nquestion_deadline = inf", "limits.question_deadline: expected number <= 31536000.0"),
+        ("[limits]\nupstream_call = nan", "limits.upstream_call: expected number > 0.0"),
+        ("[log]\nslow_call = inf", "log.slow_call: expected number <="),
+        ("[listen]\nhosts = ['']", "listen.hosts takes names like"),
+        ("[listen]\nhosts = ['http://a.example']", "listen.hosts takes names like"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message.replace(".", r"\.").replace("*", r"\*")):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         load(write(tmp_path, text))
 
 
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no config file"):
         load(tmp_path / "none.toml")
+
+
+def test_a_directory_is_no_config_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load(tmp_path)
+
+
+def test_hosts_may_have_ports(tmp_path: Path) -> None:
+    names = ["box.local", "box.local:80", "[::2]", "[::2]:8645", "10.0.0.1", "my_box"]
+    assert load(write(tmp_path, f"[listen]\nhosts = {names}")).listen.hosts == names
