@@ -11,11 +11,13 @@ from typing import Any
 import click
 
 from proxy.cli.passwords import password
-from proxy.cli.session import Failure, Session, session_options, table
+from proxy.cli.session import A_FILE, Failure, Session, session_options, table
 
 MAX_KEY_FILE = 64 * 1024  # characters
 
-_PASSWORD = click.option("--password-file", metavar="F", help="Password of the keystore (- for standard input).")
+_PASSWORD = click.option(
+    "--password-file", metavar="F", type=A_FILE, help="Password of the keystore (- for standard input)."
+)
 
 
 @click.group()
@@ -53,9 +55,11 @@ def new(session: Session, password_file: str | None) -> None:
 
 
 @account.command("import")
-@click.argument("file")
+@click.argument("file", type=A_FILE)
 @_PASSWORD
-@click.option("--key-password-file", metavar="F", help="Password of the V3 file, where it has one of its own.")
+@click.option(
+    "--key-password-file", metavar="F", type=A_FILE, help="Password of the V3 file, where it has one of its own."
+)
 @session_options
 def import_(session: Session, file: str, password_file: str | None, key_password_file: str | None) -> None:
     """Add the key in FILE (- for standard input): V3 keystore JSON, or 64 hex digits."""
@@ -70,9 +74,11 @@ def import_(session: Session, file: str, password_file: str | None, key_password
 
 @account.command()
 @click.argument("address")
-@click.option("--out", metavar="F", required=True, help="The new file (0600); - for standard output.")
+@click.option("--out", metavar="F", type=A_FILE, required=True, help="The new file (0600); - for standard output.")
 @_PASSWORD
-@click.option("--export-password-file", metavar="F", help="Password of the file; without it, that of the keystore.")
+@click.option(
+    "--export-password-file", metavar="F", type=A_FILE, help="Password of the file; without it, that of the keystore."
+)
 @session_options
 def export(
     session: Session, address: str, out: str, password_file: str | None, export_password_file: str | None

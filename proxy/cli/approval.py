@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from proxy.cli.session import Failure, Session, because, printable, session_options
+from proxy.cli.session import A_FILE, Failure, Session, because, printable, session_options
 
 
 @click.group()
@@ -46,7 +46,7 @@ def show(session: Session, question: str) -> None:
 @click.argument("question", metavar="ID")
 @click.option("--despite-warnings", is_flag=True, help="Say yes although the question carries warnings.")
 @click.option("--account", "accounts", multiple=True, metavar="ADDRESS", help="Accounts to grant; else the first one.")
-@click.option("--only", metavar="FILE", help="Grant only what this JSON asks for (- for standard input).")
+@click.option("--only", metavar="FILE", type=A_FILE, help="Grant only what this JSON asks for (- for standard input).")
 @session_options
 def approve(
     session: Session, question: str, despite_warnings: bool, accounts: tuple[str, ...], only: str | None

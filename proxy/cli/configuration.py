@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,15 @@ def _rows(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
-    """Print the completion script of SHELL; e.g. `l2proxy completion bash >> ~/.bashrc`."""
-    from proxy.cli import cli
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
+@click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object, for programs.")
+@click.pass_context
+def completion(ctx: click.Context, shell: str, as_json: bool) -> None:
+    """Print the completion script of SHELL (bash, zsh, fish); e.g. `l2proxy completion bash >> ~/.bashrc`."""
+    from proxy.cli import JSON, cli
 
     kind = get_completion_class(shell)
     if kind is None:
         raise Failure(f"there is no completion for {shell}", USAGE)
-    click.echo(kind(cli, {}, "l2proxy", "_L2PROXY_COMPLETE").source())
+    script = kind(cli, {}, "l2proxy", "_L2PROXY_COMPLETE").source()
+    click.echo(json.dumps({"shell": shell, "script": script}) if as_json or ctx.meta.get(JSON) else script)

@@ -12,16 +12,26 @@ from typing import Any
 import click
 
 from proxy.cli.passwords import password
-from proxy.cli.session import Failure, Session, read_secret, session_options
+from proxy.cli.session import A_FILE, Failure, Session, read_secret, session_options
 from proxy.config import default_data_directory
 
 
 @click.command()
-@click.option("--mnemonic-file", metavar="F", help="Take the BIP-39 phrase from this file (- for standard input).")
 @click.option(
-    "--mnemonic-out", metavar="F", help="Write a new phrase to this new file (0600) instead of showing it once."
+    "--mnemonic-file", metavar="F", type=A_FILE, help="Take the BIP-39 phrase from this file (- for standard input)."
 )
-@click.option("--password-file", metavar="F", help="Password of the keystore (- for standard input, after the phrase).")
+@click.option(
+    "--mnemonic-out",
+    metavar="F",
+    type=A_FILE,
+    help="Write a new phrase to this new file (0600) instead of showing it once.",
+)
+@click.option(
+    "--password-file",
+    metavar="F",
+    type=A_FILE,
+    help="Password of the keystore (- for standard input, after the phrase).",
+)
 @session_options
 def init(session: Session, mnemonic_file: str | None, mnemonic_out: str | None, password_file: str | None) -> None:
     """Create the keystore of a data directory.
@@ -88,6 +98,9 @@ def _kept(target: str | None, phrase: str) -> Iterator[None]:
 
 
 def _told(made: dict[str, Any], data: Path) -> str:
+    from proxy.app.administration import ADMIN_SOCKET
+    from proxy.server.socket import socket_path
+
     lines = [f"account 0 is {made['address']}"]
     if "mnemonic" in made:
         lines += ["", "The recovery phrase, shown this once. Write it down; whoever has it has the accounts:", ""]
@@ -95,5 +108,9 @@ def _told(made: dict[str, Any], data: Path) -> str:
     if "mnemonicFile" in made:
         lines.append(f"the recovery phrase is in {made['mnemonicFile']}; move it to a safe place")
     where = "" if data == default_data_directory().absolute() else f" --data {shlex.quote(str(data))}"
-    lines.append(f"next: l2proxy run{where} --l1 URL, with the URL of your node; without one: l2proxy run{where} --dev")
+    if socket_path(data, ADMIN_SOCKET).is_socket():  # a daemon runs on it already
+        lines.append(f"next: l2proxy unlock{where}")
+    else:
+        run = f"l2proxy run{where}"
+        lines.append(f"next: {run} --l1 URL, with the URL of your node; without one: {run} --dev")
     return "\n".join(lines)

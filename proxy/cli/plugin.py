@@ -15,7 +15,7 @@ from proxy.cli.plugin_removing import remove
 from proxy.cli.plugin_shown import PURPOSE, absolute, shown, terminal
 from proxy.cli.plugin_starting import new
 from proxy.cli.plugin_versions import rollback, update
-from proxy.cli.session import USAGE, Failure, Session, printable, session_options, table
+from proxy.cli.session import A_FILE, USAGE, Failure, Session, printable, session_options, table
 
 FOLLOW_EVERY = 0.5  # seconds between two looks at a log
 
@@ -30,7 +30,7 @@ for _command in (check, update, rollback, remove, new, test, pack_):
 
 
 @plugin.command()
-@click.argument("source")
+@click.argument("source", type=A_FILE)
 @click.option(
     "--sha256", metavar="HEX", help="Digest of the archive, wheel or tarball; like #sha256=HEX behind SOURCE."
 )

@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from proxy.cli.plugin_shown import PURPOSE, absolute, shown, terminal
-from proxy.cli.session import USAGE, Failure, Session, printable, session_options
+from proxy.cli.session import A_FILE, USAGE, Failure, Session, printable, session_options
 
 
 @click.command()
 @click.argument("id")
-@click.argument("source", required=False)
+@click.argument("source", type=A_FILE, required=False)
 @click.option(
     "--sha256", metavar="HEX", help="Digest of the archive, wheel or tarball; like #sha256=HEX behind SOURCE."
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from proxy.cli.session import Failure, Session, because, session_options, table
+from proxy.cli.session import A_FILE, Failure, Session, because, session_options, table
 
 _QUESTION = re.compile(r"[0-9a-f]{8}")
 
@@ -20,7 +20,7 @@ def rule() -> None:
 
 
 @rule.command()
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", type=A_FILE)
 @session_options
 def attest(session: Session, file: str) -> None:
     """Put the rules of FILE in force (- for standard input), in place of those before.

@@ -14,7 +14,18 @@ import msgspec
 from middleware.errors import RpcError
 from middleware.loading import BadEntry
 from proxy.app.options import RunOptions, StartRefused
-from proxy.cli.session import FAILED, REFUSED, USAGE, Failure, Session, because, printable, read_secret, session_options
+from proxy.cli.session import (
+    A_FILE,
+    FAILED,
+    REFUSED,
+    USAGE,
+    Failure,
+    Session,
+    because,
+    printable,
+    read_secret,
+    session_options,
+)
 from proxy.config import Config, ConfigError, load
 from proxy.storage import StorageError
 from proxy.storage.directory import DirectoryInUse
@@ -27,7 +38,9 @@ from proxy.storage.directory import DirectoryInUse
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the dapp listener (0: any free one).")
 @click.option("--console-port", type=click.IntRange(0, 65535), help="Port of the owner's console (0: any free one).")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Lines on standard error; beats [log] format.")
-@click.option("--password-file", metavar="F", help="File or descriptor (/dev/fd/N) with the password; - for stdin.")
+@click.option(
+    "--password-file", metavar="F", type=A_FILE, help="File or descriptor (/dev/fd/N) with the password; - for stdin."
+)
 @click.option(
     "--allow-unsandboxed",
     metavar="PLUGIN",

@@ -30,6 +30,7 @@ from proxy.storage import StorageError
 
 FAILED, USAGE, REFUSED, NO_DAEMON = 1, 2, 3, 4
 LONGEST_SECRET = 4096  # characters
+A_FILE = click.Path(readable=False, allow_dash=True)  # as it is given; shells complete it
 UNCUT = 10_000  # columns of a table that no terminal shows: every row stays one line
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from proxy.cli.passwords import password
-from proxy.cli.session import Session, session_options
+from proxy.cli.session import A_FILE, Failure, Session, session_options
 
 
 @click.command()
-@click.option("--password-file", metavar="F", help="Password of the keystore (- for standard input).")
+@click.option("--password-file", metavar="F", type=A_FILE, help="Password of the keystore (- for standard input).")
 @session_options
 def unlock(session: Session, password_file: str | None) -> None:
     """Unlock the accounts of a running daemon. Unlocking is not approving: every use is still asked."""
-    session.call("admin_accountList", live=True)  # no password is asked for in vain
+    if not session.call("admin_accountList", live=True):  # no password is asked for in vain
+        raise Failure(f"there are no accounts yet; `l2proxy init --data {shlex.quote(str(session.data))}` makes them")
     answer = session.call("admin_unlock", {"password": password(password_file)}, live=True)
     session.show(answer, lambda value: f"unlocked: {', '.join(value['accounts'])}")
 

@@ -364,3 +364,18 @@ async def test_status_for_people_and_programs(start: Start, short_tmp: Path) -> 
     assert {"hitRate", "bytes"} <= set(value["cache"])
     gone = await asyncio.to_thread(command, "status", "--data", short_tmp / "data", "--watch")
     assert gone.exit_code == 4, "watching ends with the daemon"
+
+
+async def test_accounts_made_beside_a_running_daemon(daemon: Running, short_tmp: Path) -> None:
+    """Who starts first and makes accounts then is led on: by `unlock` to `init`, by `init` back to `unlock`."""
+    data, password = short_tmp / "data", short_tmp / "password"
+    password.write_text("pw")
+    given = ("--password-file", password, "--data", data)
+    early = await asyncio.to_thread(command, "unlock", *given)
+    assert early.exit_code == 1
+    assert early.stderr == f"l2proxy: there are no accounts yet; `l2proxy init --data {data}` makes them\n"
+    made = await asyncio.to_thread(command, "init", "--mnemonic-out", short_tmp / "phrase", *given)
+    assert made.exit_code == 0, made.output
+    assert made.stdout.splitlines()[-1] == f"next: l2proxy unlock --data {data}"
+    assert (await asyncio.to_thread(command, "unlock", *given)).exit_code == 0
+    assert not daemon[0].keyring.locked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -59,6 +60,26 @@ def test_bash_completes_commands_their_subcommands_and_options() -> None:
 def test_each_shell_has_its_script(shell: str, has: str) -> None:
     assert has in script(shell)
     assert "_L2PROXY_COMPLETE" in script(shell)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("plugin", "add"), ("plugin", "update", "id"), ("rule", "attest"), ("account", "import")),
+        *(("init", "--mnemonic-file"), ("run", "--password-file"), ("run", "--config"), ("unlock", "--password-file")),
+    ],
+    ids=" ".join,
+)
+def test_files_are_completed_where_files_are_given(words: tuple[str, ...]) -> None:
+    asked = {"COMP_WORDS": f"l2proxy {' '.join(words)} x", "COMP_CWORD": str(len(words) + 1)}
+    done = CliRunner().invoke(cli, prog_name="l2proxy", env={**asked, "_L2PROXY_COMPLETE": "bash_complete"})
+    assert done.stdout.splitlines() == ["file,x"]
+
+
+@pytest.mark.parametrize("words", [("completion", "fish", "--json"), ("--json", "completion", "fish")], ids=" ".join)
+def test_programs_get_the_script_as_json(words: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(cli, words)
+    assert json.loads(done.stdout) == {"shell": "fish", "script": script("fish").removesuffix("\n")}
 
 
 def test_another_shell_is_one_sentence() -> None:
