@@ -37,6 +37,10 @@ _IN_MEMORY: Final = 4 * 1024 * 1024  # bytes of the larger answers of one batch;
 Answering: TypeAlias = Callable[[Request, Context], Awaitable[Answer]]
 """The chain, or whatever else answers one call."""
 
+STREAMS: Final = ("ws", "ipc")
+"""Transports on which nothing but its form and id say which request an answer is to. A batch refused whole is answered there as
+geth does: a batch of one error, to its first call; libraries would wait for ever for a batch that a single error answered."""
+
 Deliver: TypeAlias = Callable[[Body | None], None]
 """Takes the answer of a call that is not awaited: its body, None for a notification's."""
 
@@ -189,7 +193,11 @@ class Door:
         return self._awaited(request, answer, started)
 
     def _others(self, read: Invalid | Batch, context: Context) -> bytes | Later:
-        return self._invalid(read) if isinstance(read, Invalid) else self._batch(read, context)
+        if not isinstance(read, Invalid):
+            return self._batch(read, context)
+        if read.first is not None and context.transport in STREAMS:
+            return b"[" + self._invalid(Invalid(read.error, read.first)) + b"]"
+        return self._invalid(read)
 
     async def _awaited(self, request: Request, answer: Awaitable[Answer], started: float) -> Body | None:
         try:

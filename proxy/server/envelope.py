@@ -26,13 +26,17 @@ NULL: Final = b"null"
 
 
 class Invalid:
-    """A call that cannot be made: the error it is answered with and the raw id to answer to (`null` if unreadable)."""
+    """A call that cannot be made: the error it is answered with and the raw id to answer to (`null` if unreadable).
 
-    __slots__ = ("error", "id")
+    `first`: of a whole batch, the raw id of its first call; None for all else.
+    """
 
-    def __init__(self, error: RpcError, raw_id: bytes = NULL) -> None:
+    __slots__ = ("error", "first", "id")
+
+    def __init__(self, error: RpcError, raw_id: bytes = NULL, first: bytes | None = None) -> None:
         self.error = error
         self.id = raw_id
+        self.first = first
 
 
 class Batch:
@@ -78,8 +82,17 @@ def _batch(items: list[Raw], most_items: int) -> Batch | Invalid:
         return Invalid(InvalidRequest("an empty batch"))
     if len(items) > most_items:
         message = f"a batch of {len(items)} calls; at most {most_items} are answered ([limits] batch)"
-        return Invalid(LimitExceeded("batch", message))
+        return Invalid(LimitExceeded("batch", message), first=_first_id(items[:most_items]))
     return Batch([_call(bytes(item)) for item in items])
+
+
+def _first_id(items: list[Raw]) -> bytes | None:
+    """Return the raw id of the first call that wants an answer."""
+    for item in items:
+        call = _call(bytes(item))
+        if type(call) is Request and call.id is not None:
+            return call.id
+    return None
 
 
 def _call(body: bytes) -> Request | Invalid:

@@ -54,6 +54,28 @@ async def test_a_notification_gets_no_answer(method: str) -> None:
     assert await ask(f"[{item(method, None)},{item(method, None)}]") is None
 
 
+@pytest.mark.parametrize("transport", ["ws", "ipc", "http"])
+@pytest.mark.parametrize("ahead", [[], [item("a", None), "1"]], ids=["calls alone", "no call first"])
+async def test_on_a_stream_a_batch_over_the_limit_is_answered_by_one_error_in_a_batch(
+    transport: str, ahead: list[str]
+) -> None:
+    """As geth has it: web3.py waits on a socket for a batch, and took a single error for nothing."""
+    body = f"[{','.join([*ahead, *(item('a', str(number)) for number in range(5, 16))])}]"
+    answer: Any = await DOOR.answer(body.encode(), Context(ANONYMOUS, transport))
+    told = json.loads(answer)
+    if transport == "http":
+        assert (told["id"], told["error"]["data"]) == (None, {"limit": "batch"})
+    else:
+        [told] = told
+        assert (told["id"], told["error"]["data"]) == (5, {"limit": "batch"})
+
+
+async def test_a_batch_of_notifications_over_the_limit_is_told_as_everywhere() -> None:
+    body = f"[{','.join([item('a', None)] * 11)}]"
+    answer: Any = await DOOR.answer(body.encode(), Context(ANONYMOUS, "ws"))
+    assert json.loads(answer)["id"] is None
+
+
 async def test_a_batch_is_answered_in_order_whoever_ends_first() -> None:
     release = asyncio.Event()
 
