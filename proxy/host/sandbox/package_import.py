@@ -6,14 +6,18 @@ shows the author's lines. Nothing here runs before a plugin's first import; sour
 
 from __future__ import annotations
 
+import builtins
 import importlib.machinery
 import importlib.util
+import io
 import marshal
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import CodeType, ModuleType
+from typing import Any
 
+from proxy.host.sandbox import package_data
 from proxy.host.sandbox.preload import Kept
 
 SHOWN = "plugin"  # what stands before the names of a plugin's files in tracebacks
@@ -87,12 +91,38 @@ class PluginFiles:
         except KeyError:
             raise FileNotFoundError(f"the plugin has no file {path!r}") from None
 
+    def get_resource_reader(self, name: str) -> Any:
+        """Return importlib.resources' reader of a package, None for a module."""
+        return package_data.reader(self._files, name.replace(".", "/")) if self.is_package(name) else None
+
+    def find_distributions(self, context: Any) -> Iterator[Any]:
+        """Yield the wheels that importlib.metadata asks for."""
+        return package_data.distributions(self._files, context.name)
+
+    def in_folder(self, path: str) -> PluginFolder:
+        """Return what pkgutil lists a package's modules with. Raises ImportError for a path that is not of the plugin."""
+        if path.partition("/")[0] != SHOWN:
+            raise ImportError("no path of the plugin", path=path)
+        return PluginFolder(self._files, path.removeprefix(SHOWN).lstrip("/"))
+
     def _file_of(self, name: str) -> str:
         inside = name.replace(".", "/")
         for file in (f"{inside}/__init__.py", f"{inside}.py"):
             if file in self._files:
                 return file
         raise ImportError(f"the plugin has no module {name!r}", name=name)
+
+
+class PluginFolder:
+    """One folder of the plugin, for `pkgutil.iter_modules`."""
+
+    def __init__(self, files: Mapping[str, bytes], folder: str) -> None:
+        self._files = files
+        self._folder = folder
+
+    def iter_modules(self, prefix: str = "") -> Iterator[tuple[str, bool]]:
+        """Yield name and whether it is a package of each module."""
+        return package_data.modules(self._files, self._folder, prefix)
 
 
 class KeptModules:
@@ -131,15 +161,17 @@ class KeptModules:
 
 def take_over(files: Mapping[str, bytes], kept: Mapping[str, Kept]) -> None:
     """Leave these two and what is built in as the only places of modules."""
+    own = PluginFiles(files)
     sys.path.clear()
-    sys.path_hooks.clear()
+    sys.path_hooks[:] = [own.in_folder]  # type: ignore[list-item]  # for pkgutil alone, which lists modules
     sys.path_importer_cache.clear()
     sys.meta_path[:] = [
         importlib.machinery.BuiltinImporter,
         importlib.machinery.FrozenImporter,
-        PluginFiles(files),
+        own,
         KeptModules(kept),
     ]
+    builtins.open = io.open = package_data.opener(files, SHOWN)
 
 
 def _slashes(name: str) -> list[int]:
