@@ -1,6 +1,7 @@
 // The channel as bytes: standard input in lines of at most 1 MiB, and one JSON message as a line (plugin.md, "Plugins").
 
 export const MAX_LINE = 1 << 20;
+const MAX_DEPTH = 64; // arrays and objects inside one another in a line
 
 const NEWLINE = 10;
 
@@ -61,12 +62,30 @@ export class Lines {
   }
 }
 
-/** Return a message as one line; BigInt values become 0x quantities. Throws for what does not fit on a line. */
+/** Return a message as one line; BigInt values become 0x quantities. Throws for what the proxy would not read: it would end the process. */
 export function encode(message) {
   const text = JSON.stringify(message, (_, value) => typeof value === "bigint" ? quantity(value) : value);
+  if (text.includes("\\ud") && LONE_SURROGATE.test(text)) throw new Error("a text holds half of a character (a lone surrogate)");
+  if (openings(text) > MAX_DEPTH && depth(text) > MAX_DEPTH) throw new Error(`a value nested deeper than ${MAX_DEPTH}`);
   const line = new TextEncoder().encode(text + "\n");
   if (line.length > MAX_LINE) throw new Error(`a message of ${line.length} bytes; the limit of the channel is ${MAX_LINE}`);
   return line;
+}
+
+const LONE_SURROGATE = /(?<!\\)(?:\\\\)*\\ud[89a-f]/; // JSON.stringify escapes no other
+const STRING = /"(?:[^"\\]|\\.)*"/g;
+
+function openings(text) {
+  return text.split("[").length + text.split("{").length - 2;
+}
+
+function depth(text) {
+  let now = 0, deepest = 0;
+  for (const sign of text.replaceAll(STRING, "").replaceAll(/[^\[\]{}]+/g, "")) {
+    now += sign === "[" || sign === "{" ? 1 : -1;
+    deepest = Math.max(deepest, now);
+  }
+  return deepest;
 }
 
 function quantity(value) {

@@ -8,6 +8,7 @@
 import "node:process"; // asks where deno lies, which it may not once the lock has fallen
 import { lock } from "./lock.js";
 import { Lines, encode } from "./lines.js";
+import { Output, writeAll } from "./output.js";
 import { Session, declared } from "./session.js";
 import { reader, summary, told as errorTold } from "./stacks.js";
 
@@ -30,12 +31,8 @@ async function locked() {
       report.why = error.message;
     }
   }
-  write(encode(report));
+  writeAll(output, encode(report));
   return report.why === undefined || told.unsandboxed;
-}
-
-function write(bytes) {
-  for (let written = 0; written < bytes.length;) written += output.writeSync(bytes.subarray(written));
 }
 
 async function load(lines) {
@@ -60,7 +57,7 @@ const exit = Deno.exit;
 function fail(error) { // deno's own way to end would want what the jail refuses
   const text = readable(String(errorTold(error)));
   console.error(text);
-  if (told.mode === "declare") write(encode({ failed: summary(text) }));
+  if (told.mode === "declare") writeAll(output, encode({ failed: summary(text) }));
   exit(1);
 }
 
@@ -72,8 +69,12 @@ async function main() {
   withdraw();
   const entry = (await load(lines)).default;
   if (typeof entry !== "function") throw new Error("the plugin's module has no class as its default export");
-  if (told.mode === "declare") write(encode(declared(entry)));
-  else await new Session(entry, lines, write).run();
+  if (told.mode === "declare") writeAll(output, encode(declared(entry)));
+  else {
+    const saying = new Output(output);
+    await new Session(entry, lines, saying).run();
+    await saying.flushed();
+  }
   exit(0);
 }
 

@@ -2,6 +2,7 @@
 //
 // BigInt goes out as a quantity, Uint8Array as {base64} in the store and the hub and as 0x data in arguments.
 
+const LOGGED = 4096; // characters of a message, as many as the log keeps
 const BLOCKS = "layer1-block-tracker"; // the watch behind layer1BlockTracker
 
 /** Return what is injected beside layer1NetworkId and layer1OwnerAddress. `state`: {published, ready}, kept by the session. */
@@ -30,17 +31,26 @@ export function services({ request, tell, state, blocks }) {
       },
     },
     schedule: (params) => request("schedule", outgoing(params)),
-    log: Object.fromEntries(["debug", "info", "warning", "error"].map((level) => [
-      level,
-      (message, fields = {}) => tell("log", { level, message: String(message), fields }),
-    ])),
+    log: Object.fromEntries(["debug", "info", "warning", "error"].map((level) => [level, logger(tell, level)])),
     ready,
+  };
+}
+
+function logger(tell, level) {
+  return (message, fields = {}) => {
+    const text = String(message).slice(0, LOGGED).toWellFormed();
+    try {
+      tell("log", { level, message: text, fields });
+    } catch (error) { // a line of a log that cannot be written is no reason to fail
+      tell("log", { level, message: `${text} (its fields cannot be shown: ${error.message.split("\n")[0]})`, fields: {} });
+    }
   };
 }
 
 function database(request) {
   const load = async (params) => (await request("load", params)).items.map(([key, value]) => [unblob(key), unblob(value)]);
-  const write = (put, remove = []) => {
+  const write = async (put, remove = []) => {
+    for (const [key, value] of Object.entries(put)) if (value === undefined) throw new TypeError(`the value of ${key} is undefined`);
     const wire = Object.fromEntries(Object.entries(put).map(([key, value]) => [key, blob(value)]));
     return request("persist", { put: wire, delete: remove.map(blob) });
   };

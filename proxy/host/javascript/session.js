@@ -8,6 +8,7 @@ import { encode } from "./lines.js";
 import { services } from "./services.js";
 import { ActionRefused, decode, normal } from "./values.js";
 
+const MAX_OPEN = 256; // host calls at once, the proxy's limit; more wait for their turn
 const FAILED = { code: -32603, message: "the plugin failed: see `l2proxy plugin logs ID`" };
 
 /** The proxy refused a host call: 4001 the owner, 4100 outside the grant, -32602, -32005. */
@@ -22,20 +23,22 @@ export class HostError extends Error {
 export class Session {
   #entry;
   #lines;
-  #write;
+  #output;
   #plugin = null;
   #actions = new Map();
   #open = new Map();
+  #queue = [];
   #nextId = 0;
   #serving = new AsyncLocalStorage();
   #state = { published: {}, ready: false };
   #blocks = new Set();
   #stopped = false;
 
-  constructor(entry, lines, write) {
+  /** `output`: `write(bytes)` returns a place, and `wasRead(place)` hears that the proxy has read that far. */
+  constructor(entry, lines, output) {
     this.#entry = entry;
     this.#lines = lines;
-    this.#write = write;
+    this.#output = output;
   }
 
   /** Serve until the proxy closes the channel or `stop` was answered. */
@@ -59,6 +62,8 @@ export class Session {
     const waiting = this.#open.get(id);
     if (waiting === undefined) throw new Error(`an answer with the id ${id}, which no open request has`);
     this.#open.delete(id);
+    this.#output.wasRead(waiting.place);
+    if (this.#queue.length > 0) this.#ask(...this.#queue.shift());
     if (error === undefined) waiting.resolve(result);
     else waiting.reject(new HostError(error));
   }
@@ -71,26 +76,31 @@ export class Session {
       else reply = { result: (await handler.call(this, params ?? {})) ?? null };
       reply = encode({ jsonrpc: "2.0", id, ...reply });
     } catch (error) {
-      reply = encode({ jsonrpc: "2.0", id, error: shown(error) });
+      reply = refusal(id, error);
     }
-    this.#write(reply);
+    this.#output.write(reply);
     if (this.#stopped) this.#ended.resolve();
   }
 
   /** Ask for a host service; members that are undefined are left out. */
-  request(method, params) {
+  async request(method, params) {
     const serving = this.#serving.getStore();
     const id = ++this.#nextId;
     const named = serving?.open ? { ...params, call: serving.call } : params;
     const line = encode({ jsonrpc: "2.0", id, method, params: named });
     const waiting = Promise.withResolvers();
+    if (this.#open.size < MAX_OPEN) this.#ask(id, line, waiting);
+    else this.#queue.push([id, line, waiting]);
+    return await waiting.promise;
+  }
+
+  #ask(id, line, waiting) {
     this.#open.set(id, waiting);
-    this.#write(line);
-    return waiting.promise;
+    waiting.place = this.#output.write(line);
   }
 
   tell(method, params) {
-    this.#write(encode({ jsonrpc: "2.0", method, params }));
+    this.#output.write(encode({ jsonrpc: "2.0", method, params }));
   }
 
   async start(info) {
@@ -158,6 +168,16 @@ const HANDLERS = new Map(Object.entries({
 
 function at(place) {
   return Number(place?.number ?? place);
+}
+
+/** Return the line that refuses request `id`; what an error holds that cannot be said is for the log. */
+function refusal(id, error) {
+  try {
+    return encode({ jsonrpc: "2.0", id, error: shown(error) });
+  } catch (unsayable) {
+    console.error(unsayable);
+    return encode({ jsonrpc: "2.0", id, error: FAILED });
+  }
 }
 
 function shown(error) {

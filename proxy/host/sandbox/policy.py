@@ -36,6 +36,10 @@ TRIPWIRES = tuple(_TRIPWIRES.split())
 PROT_EXEC = 4
 _A_THREAD = 0x3D0F00  # what pthread_create asks for: everything shared with the process it is of
 _PROCESSORS = "sched_getaffinity"
+_PRIORITY = {
+    "sched_getparam": 0,
+    "sched_getscheduler": 0,
+}  # not made, and answered as for an ordinary process: V8's locks ask
 _NAME_A_THREAD, _NAME_MEMORY, _NEVER_DUMPED = 15, 0x53564D41, 16
 _FCNTL = (
     0,
@@ -73,7 +77,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Policy:
-    """What a filter is made of. `errors`: calls that answer another error than EPERM."""
+    """What a filter is made of. `errors`: calls that answer another error than EPERM; 0: success."""
 
     allowed: tuple[str, ...]
     conditional: dict[str, Argument]
@@ -117,4 +121,6 @@ def deno_policy() -> Policy:
         "madvise": Argument(2, (*_MADVISE, _NEVER_DUMPED)),
     }
     conditional = {name: argument for name, argument in (python.conditional | threads).items() if name != _PROCESSORS}
-    return Policy(python.allowed, conditional, python.tripwires, {**python.errors, _PROCESSORS: errno.ENOSYS})
+    return Policy(
+        python.allowed, conditional, python.tripwires, {**python.errors, **_PRIORITY, _PROCESSORS: errno.ENOSYS}
+    )

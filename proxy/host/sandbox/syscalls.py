@@ -38,6 +38,7 @@ pidfd_getfd 438 438            pivot_root 155 41              poll 7 -          
 process_madvise 440 440        process_vm_readv 310 270       process_vm_writev 311 271      pselect6 270 72
 ptrace 101 117                 quotactl 179 60                read 0 63                      readv 19 65
 reboot 169 142                 recvfrom 45 207                request_key 249 218            restart_syscall 219 128
+sched_getparam 143 121         sched_getscheduler 145 120
 rseq 334 293                   rt_sigaction 13 134            rt_sigpending 127 136          rt_sigprocmask 14 135
 rt_sigreturn 15 139            rt_sigsuspend 130 133          rt_sigtimedwait 128 137        sched_getaffinity 204 123
 sched_yield 24 124             seccomp 317 277                select 23 -                    sendto 44 206

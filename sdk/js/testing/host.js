@@ -50,7 +50,7 @@ export class FakeHost {
     this.watches = new Watches(this, (method, params) => this.#deliver(method, params));
     this.#services = services(this);
     this.#channel = new Channel((method, params) => this.#serve(method, params));
-    this.#session = new Session(Entry, this.#channel.lines, (bytes) => this.#channel.received(bytes));
+    this.#session = new Session(Entry, this.#channel.lines, { write: (bytes) => this.#channel.received(bytes), wasRead() {} });
   }
 
   /** Start the plugin and connect its hub; return the actions its code declares. `restored` as plugin.md has it. */

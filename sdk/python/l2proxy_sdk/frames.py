@@ -14,8 +14,10 @@ from typing import Any
 from .errors import ChannelClosed
 
 MAX_LINE = 1 << 20  # bytes, the newline included
+MAX_NESTING = 64  # of what we say: a line nested deeper ends the process, so it is refused here
 MAX_DEPTH = 512  # json recurses in C; where a library raised Python's limit, depth ends the process instead of raising
 
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 
 
@@ -52,13 +54,15 @@ def encode(message: dict[str, Any]) -> bytes:
         raise ValueError(f"not a JSON value: {error}") from None
     if len(line) > MAX_LINE:
         raise ValueError(f"a message of {len(line)} bytes; the limit of the channel is {MAX_LINE}")
+    if line.count(b"[") + line.count(b"{") > MAX_NESTING and _depth(line) > MAX_NESTING:
+        raise ValueError(f"a value nested deeper than {MAX_NESTING}")
     return line
 
 
 def _depth(line: bytes) -> int:
     """Return how deep the brackets outside strings nest."""
     depth = deepest = 0
-    for byte in _STRING.sub(b"", line):
+    for byte in _STRING.sub(b"", line).translate(None, _NO_BRACKETS):
         if byte in b"[{":
             depth += 1
             deepest = max(deepest, depth)

@@ -8,11 +8,15 @@ answer that belongs to no open request: the two sides no longer agree, so the ch
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from . import frames
 from .errors import ChannelClosed, HostError
+
+MAX_OPEN = 256  # requests of ours at once, the proxy's limit; more wait for their turn
+FAILED = {"code": -32603, "message": "the plugin failed: see `l2proxy plugin logs ID`"}
 
 Handler = Callable[[str, dict[str, Any]], Awaitable[Any]]
 
@@ -54,6 +58,7 @@ class Peer:
         self._abandoned: set[int] = set()
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._places = asyncio.Semaphore(MAX_OPEN)
 
     async def request(self, method: str, params: dict[str, Any]) -> Any:
         """Ask the other side. Raises HostError for its error object, ChannelClosed when it has gone."""
@@ -62,6 +67,12 @@ class Peer:
         self._next_id += 1
         number = self._next_id
         line = frames.encode({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+        async with self._places:
+            return await self._ask(number, line)
+
+    async def _ask(self, number: int, line: bytes) -> Any:
+        if self._closed:
+            raise ChannelClosed("the proxy has closed the channel")
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._open[number] = answer
         try:
@@ -137,7 +148,7 @@ class Peer:
         try:
             line = frames.encode(reply)
         except ValueError as error:
-            refused = {"code": -32603, "message": f"the answer does not fit the channel: {error}"}
-            line = frames.encode({"jsonrpc": "2.0", "id": message["id"], "error": refused})
+            print(f"the answer to {method} cannot be sent: {error}", file=sys.stderr)  # noqa: T201 - stderr is the plugin's log
+            line = frames.encode({"jsonrpc": "2.0", "id": message["id"], "error": FAILED})
         self._writer.write(line)
         await self._writer.drain()

@@ -16,6 +16,8 @@ from .host import Host
 from .records import Account, Operation
 from .values import loose, quantity
 
+LOGGED = 4096  # characters of a message, as many as the log keeps
+
 Blob = str | bytes
 TypedData = Mapping[str, Any]
 
@@ -326,7 +328,11 @@ class Log:
         self._write("error", message, fields)
 
     def _write(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
-        self._host.tell("log", {"level": level, "message": message, "fields": dict(fields)})
+        text = str(message)[:LOGGED].encode("utf-8", "backslashreplace").decode()
+        try:
+            self._host.tell("log", {"level": level, "message": text, "fields": dict(fields)})
+        except ValueError as error:  # a line of a log that cannot be written is no reason to fail
+            self._host.tell("log", {"level": level, "message": f"{text} (its fields cannot be shown: {error})"})
 
 
 def merge_patch(target: Any, patch: Any) -> Any:

@@ -17,11 +17,9 @@ from . import values
 from .actions import Call
 from .errors import ActionError, ChannelClosed, HostError, NotReady, ValueMismatch
 from .host import Host, serving
-from .peer import Failure, Lines, Peer, Writer
+from .peer import FAILED, Failure, Lines, Peer, Writer
 from .plugin import Plugin
 from .records import Operation, StartInfo
-
-FAILED = {"code": -32603, "message": "the plugin failed: see `l2proxy plugin logs ID`"}
 
 
 class Session:
@@ -76,6 +74,12 @@ class Session:
             message = "the plugin is still reading the newest state from its hub and L1; try again"
             raise Failure({"code": -32603, "message": message, "spent": False}) from None
         except ChannelClosed:
+            raise Failure(FAILED) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # the channel ends, and this with it
+            traceback.print_exc(file=sys.stderr)  # the author awaited something that was cancelled
             raise Failure(FAILED) from None
         except Exception:  # noqa: BLE001 - the author's code may raise anything; it is logged, the caller gets one sentence
             traceback.print_exc(file=sys.stderr)
