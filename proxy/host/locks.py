@@ -86,11 +86,13 @@ def normal_name(name: str) -> str:
 
 
 def _unused(row: Any) -> bool:
-    """Tell what is for development, or for some machines only: a plugin is the same on all of them."""
+    """Tell what is for development, for some machines only (a plugin is the same on all of them), or can be done without and needs a script."""
     if not isinstance(row, dict):
         return False
-    for_some = row.get("optional") is True and any(name in row for name in ("os", "cpu", "libc"))
-    return row.get("dev") is True or row.get("devOptional") is True or for_some
+    can_be_missing = row.get("optional") is True and any(
+        name in row for name in ("os", "cpu", "libc", "hasInstallScript")
+    )
+    return row.get("dev") is True or row.get("devOptional") is True or can_be_missing
 
 
 def _npm_row(place: str, row: Any) -> Pinned:

@@ -150,6 +150,29 @@ async def test_a_line_of_the_log_that_cannot_be_written_is_no_failure(home: Home
     assert "longlonglong" in said
 
 
+async def test_whatever_javascript_prints_goes_to_the_log_and_the_environment_is_empty(
+    home: Home, tmp_path: Path
+) -> None:
+    """Every method of `console` and the streams of `process`; packages look for `process.env.DEBUG` when they are imported."""
+    await add(home, tmp_path, "npm")
+    code = """
+const names = Object.keys(console).filter((name) => typeof console[name] === "function" && !/^[A-Z]/.test(name));
+for (const name of names) console[name](`by ${name}`);
+console.time("t"); console.timeLog("t"); console.timeEnd("t"); console.count(); console.groupEnd();
+process.stdout.write("by stdout\\n"); process.stderr.write("by stderr\\n");
+process.env.SET = "set";
+return JSON.stringify([process.env.DEBUG ?? null, "HOME" in process.env, Object.keys(process.env), process.argv.length]);"""
+    assert json.loads(await go(home, code)) == [None, False, ["SET"], 2]
+    async with asyncio.timeout(5):
+        while "by stderr" not in log(home):  # noqa: ASYNC110 - another process is polled
+            await asyncio.sleep(0.01)
+    said = log(home)
+    for name in ("debug", "dir", "error", "group", "info", "log", "table", "trace", "warn", "stdout"):
+        assert f"by {name}" in said, name
+    assert "data:text" not in said
+    assert home.plugins.status("clumsy")["restarts"] == 0
+
+
 @pytest.mark.parametrize("runtime", MUCH)
 async def test_a_thousand_host_calls_at_once_wait_for_their_turn(home: Home, tmp_path: Path, runtime: str) -> None:
     await add(home, tmp_path, runtime)

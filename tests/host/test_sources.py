@@ -155,6 +155,7 @@ async def test_an_npm_graph_without_its_scripts(index: tuple[Index, Indexes]) ->
             "node_modules/@s/inner": {"version": "1.2.3", "integrity": sha512(inner)},
             "node_modules/tests-only": {"version": "9.9.9", "dev": True},
             "node_modules/on-a-mac": {"version": "9.9.9", "optional": True, "os": ["darwin"]},
+            "node_modules/compiled": {"version": "9.9.9", "optional": True, "hasInstallScript": True},
         },
     }
 

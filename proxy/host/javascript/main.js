@@ -5,7 +5,8 @@
 // import no file. It gets the object of plugin.md's constructor. `Deno` stays, for the node modules that libraries import stand on it;
 // every permission of it is denied, and the jail does not rely on that.
 
-import "node:process"; // asks where deno lies, which it may not once the lock has fallen
+import { Console } from "node:console";
+import process from "node:process"; // asks where deno lies, which it may not once the lock has fallen
 import { lock } from "./lock.js";
 import { Lines, encode } from "./lines.js";
 import { Output, writeAll } from "./output.js";
@@ -13,6 +14,7 @@ import { Session, declared } from "./session.js";
 import { reader, summary, told as errorTold } from "./stacks.js";
 
 const PRINTS = ["debug", "info", "log"];
+const PRINTS_MORE = ["clear", "count", "countReset", "dir", "dirxml", "group", "groupCollapsed", "groupEnd", "table", "time", "timeEnd", "timeLog"];
 
 const told = JSON.parse(Deno.args[0]);
 const output = Deno.stdout;
@@ -49,6 +51,11 @@ function withdraw() {
     return typeof text === "string" ? readable(text) : text;
   }));
   for (const name of PRINTS) console[name] = console.error; // standard output is the channel
+  const printer = new Console(process.stderr, process.stderr);
+  for (const name of PRINTS_MORE) console[name] = printer[name].bind(printer);
+  console.trace = (...values) => console.error("Trace:", ...values, `\n${new Error().stack.split("\n").slice(2).join("\n")}`);
+  Object.defineProperty(process, "stdout", { value: process.stderr });
+  Object.assign(process, { env: {}, argv: ["deno", "plugin"] }); // empty, as the environment is; deno would throw for a look at it
   for (const name of ["Worker", "localStorage", "sessionStorage", "caches"]) delete globalThis[name];
 }
 

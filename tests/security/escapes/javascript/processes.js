@@ -43,6 +43,7 @@ attempt("change its folder", {}, async () => (await node("process")).chdir("/tmp
 attempt("change its folder by Deno", {}, () => Deno.chdir("/tmp"));
 
 attempt("read an environment variable", { bare: "empty" }, async () => found((await node("process")).env.L2PROXY_SECRET));
+attempt("read an environment variable of the global process", { expected: "empty", bare: "empty" }, () => found(process.env.L2PROXY_SECRET));
 attempt("read the environment by Deno", { bare: "empty" }, () => found(Deno.env.get("L2PROXY_SECRET")));
 attempt("list the environment", { bare: "empty" }, () => found(Deno.env.toObject().L2PROXY_SECRET));
 attempt("learn the name of the machine", { bare: null }, () => found(Deno.hostname()));
