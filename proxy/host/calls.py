@@ -134,9 +134,9 @@ class Calls:
         """Return how many run or wait."""
         return len(self._running) + len(self._waiting)
 
-    def find(self, call_id: object) -> Call | None:
+    def find(self, call_id: str | None) -> Call | None:
         """Return the running call a host call names; None for what is no running call of this plugin."""
-        return self._running.get(call_id) if isinstance(call_id, str) else None
+        return None if call_id is None else self._running.get(call_id)
 
     async def begin(self, origin: Origin, check: Callable[[], None]) -> Call:
         """Wait for a place; it is held until `end`. `check` raises what refuses an origin that may no longer.

@@ -75,6 +75,10 @@ class Deliveries:
             log.warning("plugin %s: a %s delivery was set aside after %s", self._plugin_id, method, why)
             return False
 
+    async def reachable(self) -> None:
+        """Return once the plugin runs. Raises PluginUnavailable for good ends."""
+        await self._channel()
+
     def __len__(self) -> int:
         """Return how many deliveries are in flight."""
         return sum(lock.locked() for lock in self._lanes.values())

@@ -62,7 +62,7 @@ class Deposits:
         for gateway in plugin.gateways:
             if gateway.locked is not None:
                 rows += await self._by_events(gateway, plugin.owner)
-        return rows + self._by_operations(plugin)
+        return rows + await self._by_operations(plugin)
 
     async def _by_events(self, gateway: Gateway, owner: str) -> list[dict[str, Any]]:
         entries: defaultdict[Key, Entry] = defaultdict(Entry)
@@ -80,13 +80,17 @@ class Deposits:
             entry.deposits.append(_event_row(moved))
         return [entry.shown(key, "events") for key, entry in entries.items()]
 
-    def _by_operations(self, plugin: InstalledPlugin) -> list[dict[str, Any]]:
+    async def _by_operations(self, plugin: InstalledPlugin) -> list[dict[str, Any]]:
         entries: defaultdict[Key, Entry] = defaultdict(Entry)
-        for operation in self._records_of(plugin.id):
+        operations = self._records_of(plugin.id)
+        confirmed = [step for one in operations for step in one.steps if step.status == "confirmed"]
+        gone = await self._events.gone({step.hashes[-1]: step.block for step in confirmed if step.block is not None})
+        for operation in operations:
             for step in operation.steps:
+                is_gone = bool(step.hashes) and step.hashes[-1] in gone
                 if operation.pays_in(step):
-                    _add(entries[step.gateway or "", step.asset], step)
-                if step.status == "confirmed" and step.returned is not None:
+                    _add(entries[step.gateway or "", step.asset], step, is_gone=is_gone)
+                if step.status == "confirmed" and step.returned is not None and not is_gone:
                     entries[step.gateway or "", ETH].locked -= step.returned - step.value
             if (left := _left(operation)) is not None:
                 _add(entries[left.gateway or "", left.asset], left, is_taken=False)
@@ -112,9 +116,12 @@ def _left(operation: Operation) -> Step | None:
     return operation.allowed() if operation.ending is not None or operation.over else None
 
 
-def _add(entry: Entry, step: Step, *, is_taken: bool = True) -> None:
-    """Count a step that pays in; an allowance that is left could be taken at any time (not `is_taken` yet)."""
-    if not is_taken:
+def _add(entry: Entry, step: Step, *, is_taken: bool = True, is_gone: bool = False) -> None:
+    """Count a step that pays in; an allowance that is left could be taken at any time (not `is_taken` yet).
+
+    One that a reorg took away after it counted as final (`is_gone`) may come back: its bytes are with everybody.
+    """
+    if not is_taken or is_gone:
         entry.pending += step.amount
     elif step.status == "confirmed":
         entry.locked += step.amount
@@ -125,9 +132,9 @@ def _add(entry: Entry, step: Step, *, is_taken: bool = True) -> None:
     entry.deposits.append(
         {
             "hash": step.hashes[-1],
-            "block": None if step.block is None else hex(step.block),
+            "block": None if step.block is None or is_gone else hex(step.block),
             "amount": hex(step.amount),
-            "confirmed": is_taken and step.status == "confirmed",
+            "confirmed": is_taken and not is_gone and step.status == "confirmed",
         }
     )
 

@@ -22,6 +22,7 @@ from proxy.storage.counter import Counter
 
 MOST_ACCOUNTS = 32  # whose nonces are looked at
 SECONDS = 3.0  # for the node to answer
+APART = "the daemon ended uncleanly, and the counters are apart"
 _NONCES = b"nonces"
 
 Restored = bool | str | dict[str, int]
@@ -43,6 +44,7 @@ class Freshness:
         self._l1, self._operations, self._deposits = l1, operations, deposits
         self.restored: Restored | None = None  # None: not looked yet
         self.why = ""
+        self.killed = False  # all that speaks against it is a kill between its last commit and the counter's
 
     def committed(self, count: int) -> None:
         """Take the counter of a commit along, from the store's thread; not before the store is known to be the newest."""
@@ -62,17 +64,22 @@ class Freshness:
             self.restored = {"storeCounter": count, "expectedCounter": outside}
             return self.restored
         self.why = self._doubt(outside, count, whole=whole, repaired=repaired, imported=imported)
-        self.why = self.why or await self._ahead(keys, fresh=count == 0)
+        apart_by_one = self.why == APART and outside == count - 1
+        if not self.why or apart_by_one:
+            ahead = await self._ahead(keys, fresh=count == 0)
+            self.why, self.killed = self.why or ahead, apart_by_one and not ahead
         self.restored = "unknown" if self.why else False
         self.committed(count)
         return self.restored
 
     async def prove(self, store: Store, keys: Keys) -> None:
         """The plugin has resynchronised: what it knows now is the newest, and counts on above all that was known of."""
-        if self.restored is not False:
+        if self.restored is not False or not store.book.counter:
             expected = self.restored["expectedCounter"] if isinstance(self.restored, dict) else 0
             self.restored, self.why = False, ""
-            await store.proved(expected)
+            await store.proved(
+                expected
+            )  # also of a store never written: from now on it is told from one that was deleted
         await self.note_nonces(keys)
 
     async def note_nonces(self, keys: Keys) -> None:
@@ -104,7 +111,7 @@ class Freshness:
             if imported:
                 return "the phrase was imported: somebody may have used it elsewhere"
             return "there is no counter of it outside the data directory" if count else ""
-        return "" if outside == count else "the daemon ended uncleanly, and the counters are apart"
+        return "" if outside == count else APART
 
     async def _ahead(self, keys: Keys, *, fresh: bool) -> str:
         """Return what on L1 is ahead of the store."""

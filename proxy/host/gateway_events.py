@@ -22,6 +22,7 @@ from proxy.host.operation_records import ETH
 log = logging.getLogger("l2proxy.deposits")
 
 SPAN = 50_000  # blocks asked for at once; halved where the node says it is too many
+TURNS = 64  # blocks, at least as deep as any reorg of a living chain
 MOST_SKIPPED = 10_000  # logs that do not decode are counted and said up to here
 
 Skip = Callable[[Gateway, Mapping[str, Any]], None]
@@ -72,6 +73,15 @@ class GatewayEvents:
             if event is not None:
                 found += await self._read(_Reader(gateway, event, owner, released), head, final)
         return sorted(found, key=lambda moved: (moved.block, moved.log_index))
+
+    async def gone(self, transactions: Mapping[str, int]) -> set[str]:
+        """Return those transactions, mined in blocks of these heights, that a reorg took away. Raise `Disconnected`.
+
+        Only young ones are looked at: a chain does not turn deeper, and a developer's that was set back is shorter.
+        """
+        head = int(await self._l1.call("eth_blockNumber"), 16) if transactions else 0
+        young = [row for row, block in transactions.items() if block > head - TURNS]
+        return {row for row in young if await self._l1.call("eth_getTransactionReceipt", row) is None}
 
     async def _read(self, reader: _Reader, head: int, final: int) -> list[Moved]:
         known = self._known.get(reader.key)

@@ -235,7 +235,7 @@ class Hosted:
         await self.freshness.look(self.store, self.keys, whole=whole, repaired=self._repaired, imported=imported)
         if self.freshness.why:
             self._output.host(f"the store may not be the newest: {self.freshness.why}")
-        self._ports.operations.looked(self.plugin.id, self.freshness.why)
+        self._ports.operations.looked(self.plugin.id, self.freshness.why, killed=self.freshness.killed)
         if self._repaired or not whole:
             self._loud(f"{self.freshness.why}; the plugin is told, and signs nothing before it has resynchronised")
 

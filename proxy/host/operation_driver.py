@@ -66,6 +66,7 @@ class Driver:
 
     async def _ask(self, operation: Operation, offer: Offer | None) -> bool:
         """Ask the owner; put the answer on disk. Return whether to go on at once."""
+        is_new = offer is not None
         if not self._may_sign(operation):
             return False
         if doubt := self._doubts.take(operation):
@@ -86,8 +87,10 @@ class Driver:
                 raise
             if _is_poor(error) and _is_half_done(operation):
                 return self._stay(operation, error)
-            if isinstance(error, AlreadyPending | LimitExceeded) and any(step.hashes for step in operation.steps):
-                return False  # what is on its way fails for no full queue of questions
+            if isinstance(error, AlreadyPending | LimitExceeded) and not is_new:
+                return (
+                    False  # what was on its way, or was asked before the restart, fails for no full queue of questions
+                )
             self._end(operation, "rejected" if isinstance(error, Refused | Unauthorized) else "failed", error)
         return True
 

@@ -130,10 +130,14 @@ class Operations:
         """Sign nothing of a plugin until its store was `looked` at."""
         self._doubts.hold(plugin_id)
 
-    def looked(self, plugin_id: str, why: str) -> None:
-        """A plugin's store was looked at; `why` it may not be the newest, empty: nothing speaks against it."""
+    def looked(self, plugin_id: str, why: str, *, killed: bool = False) -> None:
+        """A plugin's store was looked at; `why` it may not be the newest, empty: nothing speaks against it.
+
+        `killed`: only that the daemon was killed between its last commit and the counter's. Its plugin forgot nothing of what
+        it asked for then, and a `send`, to which nobody said yes, goes on.
+        """
         if why:
-            self._doubt(plugin_id, RESTORED.format(why))
+            self._doubt(plugin_id, RESTORED.format(why), spared="send" if killed else "")
         self._doubts.looked(plugin_id)
         self._pulse()
 
@@ -158,10 +162,12 @@ class Operations:
         if self._book is not None:
             self._book.settle()
 
-    def _doubt(self, plugin_id: str, warning: str) -> None:
+    def _doubt(self, plugin_id: str, warning: str, spared: str = "") -> None:
+        """Have what a plugin asked for asked again, all kinds but `spared`."""
         for operation in self._records.of(plugin_id):
-            self._doubts.add(operation, warning)
-            self._driver.recall(operation)
+            if operation.kind != spared:
+                self._doubts.add(operation, warning)
+                self._driver.recall(operation)
 
     def on_change(self, callback: Changed) -> None:
         """Call `callback(plugin id, operation)` after each change that is on disk."""

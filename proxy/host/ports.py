@@ -250,8 +250,11 @@ class Operations(Protocol):
     def hold(self, plugin_id: str) -> None:
         """Sign nothing of a plugin until its store was looked at."""
 
-    def looked(self, plugin_id: str, why: str) -> None:
-        """A plugin's store was looked at; `why` it may not be the newest, empty: nothing speaks against it."""
+    def looked(self, plugin_id: str, why: str, *, killed: bool = False) -> None:
+        """A plugin's store was looked at; `why` it may not be the newest, empty: nothing speaks against it.
+
+        `killed`: only that the daemon was killed between its last commit and the counter's.
+        """
 
     def exchanged(self, plugin_id: str) -> None:
         """Another version of a plugin runs from now on."""

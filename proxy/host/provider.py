@@ -78,7 +78,10 @@ class Provider:
         if row.grant is not None and row.grant not in self._grants:
             raise Unauthorized(f"{self._plugin_id} was not granted {row.grant}, which {method} needs")
         rest = dict(params)
-        call = self._calls.find(rest.pop("call", None))
+        named = rest.pop("call", None)
+        if named is not None and not isinstance(named, str):
+            raise InvalidParams("params.call", "the call of an invoke", named)
+        call = self._calls.find(named)
         asker = Asker(
             Origin.plugin(self._plugin_id),
             None if call is None else call.origin,

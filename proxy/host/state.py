@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from proxy.storage import Space
 MAX_STATE = 256 * 1024  # bytes of JSON
 MAX_DEPTH = 16
 MAX_OWN = 4 * 1024 * 1024  # bytes of all single origins' states together
+MAX_ORIGINS = 1024  # that have a state of their own
 MAX_ASKED = 32  # origins whose answers are kept; the one asked longest ago is asked anew
 UNFIT = frozenset({"__proto__", "constructor", "prototype"})
 
@@ -36,7 +37,7 @@ class Published:
     """What one plugin has published. `block`: the newest L1 block then; `own`, `asked`: by the text of the origin.
 
     `common` is False while only single origins were shown something; `asked` is what the plugin answered for an origin
-    since the last common state.
+    since the last common state; `sizes`: bytes of each of `own`.
     """
 
     revision: int = 0
@@ -45,6 +46,7 @@ class Published:
     state: dict[str, Any] = field(default_factory=dict)
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
 
     def known_to(self, origin: Origin) -> bool:
         """Tell whether there is a state to show to `origin` without asking the plugin."""
@@ -80,23 +82,28 @@ class States:
     ) -> Published:
         """Replace or patch the common state, or with `origin` that origin's own; on disk before anyone is told.
 
-        Raises InvalidParams and LimitExceeded; then nothing changed.
+        An origin whose own becomes empty has none any more. Raises InvalidParams and LimitExceeded; then nothing changed.
         """
         before = self.get(plugin_id) or Published()
         name = None if origin is None else str(origin)
         present = before.state if name is None else before.own.get(name, {})
         after = state if patch is None else merge_patch(present, patch)
         check_state(after)
-        writes = {}
-        changed = Published(before.revision + 1, block, before.common, before.state, before.own, before.asked)
+        writes: dict[bytes, bytes | None] = {}
+        changed = replace(before, revision=before.revision + 1, block=block)
         if name is None:
             changed.common, changed.state, changed.asked = True, after, {}
         else:
-            changed.own = {**before.own, name: after}
-            writes[_own_key(plugin_id, name)] = encoded = msgspec.json.encode(after)
-            others = sum(len(msgspec.json.encode(value)) for key, value in before.own.items() if key != name)
-            if others + len(encoded) > MAX_OWN:
+            encoded = msgspec.json.encode(after) if after else None
+            changed.own = {key: value for key, value in before.own.items() if key != name}
+            changed.sizes = {key: size for key, size in before.sizes.items() if key != name}
+            if encoded is not None:
+                changed.own[name], changed.sizes[name] = after, len(encoded)
+            if sum(changed.sizes.values()) > MAX_OWN:
                 raise LimitExceeded("state", f"the states of single origins are limited to {MAX_OWN} bytes together")
+            if len(changed.own) > MAX_ORIGINS:
+                raise LimitExceeded("state", f"at most {MAX_ORIGINS} origins have a state of their own")
+            writes[_own_key(plugin_id, name)] = encoded
         return self._changed(plugin_id, changed, origin, writes)
 
     def answered(self, plugin_id: str, origin: Origin, block: int, state: Any) -> Published:
@@ -111,14 +118,16 @@ class States:
             return before
         kept = {key: value for key, value in before.asked.items() if key != name}
         asked = dict([*kept.items(), (name, state)][-MAX_ASKED:])
-        changed = Published(before.revision + 1, block, before.common, before.state, before.own, asked)
+        changed = replace(before, revision=before.revision + 1, block=block, asked=asked)
         return self._changed(plugin_id, changed, origin, {})
 
     def _changed(
-        self, plugin_id: str, changed: Published, origin: Origin | None, writes: dict[bytes, bytes]
+        self, plugin_id: str, changed: Published, origin: Origin | None, writes: dict[bytes, bytes | None]
     ) -> Published:
         row = [changed.revision, changed.block, changed.common, changed.state]
-        self._space.write(writes | {plugin_id.encode(): msgspec.json.encode(row)})
+        put = {key: value for key, value in writes.items() if value is not None}
+        gone = [key for key, value in writes.items() if value is None]
+        self._space.write(put | {plugin_id.encode(): msgspec.json.encode(row)}, gone)
         self._known[plugin_id] = changed
         for callback in self._callbacks:
             callback(plugin_id, changed.revision, origin)
@@ -128,12 +137,11 @@ class States:
         stored = self._space.get(plugin_id.encode())
         if stored is None:
             return None
-        own = {
-            key.partition(b"\0")[2].decode(): msgspec.json.decode(value)
-            for key, value in self._space.scan(plugin_id.encode() + b"\0")
-        }
+        rows = {key.partition(b"\0")[2].decode(): value for key, value in self._space.scan(plugin_id.encode() + b"\0")}
+        own = {name: msgspec.json.decode(value) for name, value in rows.items()}
         revision, block, common, state = msgspec.json.decode(stored)
-        return Published(revision, block, common, state, own)
+        sizes = {name: len(value) for name, value in rows.items()}
+        return Published(revision, block, common, state, own, sizes=sizes)
 
 
 def _own_key(plugin_id: str, origin: str) -> bytes:

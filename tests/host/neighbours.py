@@ -186,13 +186,15 @@ class FakeOperations:
         self.callbacks: list[Callable[[str, dict[str, Any]], None]] = []
         self.held: list[str] = []
         self.looks: list[tuple[str, str]] = []
+        self.killed = False
         self.exchanges: list[str] = []
 
     def hold(self, plugin_id: str) -> None:
         self.held.append(plugin_id)
 
-    def looked(self, plugin_id: str, why: str) -> None:
+    def looked(self, plugin_id: str, why: str, *, killed: bool = False) -> None:
         self.looks.append((plugin_id, why))
+        self.killed = killed
 
     def exchanged(self, plugin_id: str) -> None:
         self.exchanges.append(plugin_id)

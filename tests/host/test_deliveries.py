@@ -14,7 +14,7 @@ from aiohttp import WSMsgType, web
 
 from middleware.errors import Disconnected, PluginUnavailable
 from proxy.host.services.hub import join
-from tests.host.neighbours import ECHO, Home
+from tests.host.neighbours import ECHO, PASSWORD, Home
 
 FILTER = {"name": "w", "logs": {"topics": []}, "from": "0x0"}
 
@@ -294,3 +294,28 @@ def test_a_path_never_leaves_the_hub(path: str) -> None:
 
 def test_a_path_is_set_below_the_hubs() -> None:
     assert str(join("https://hub.example:8443/api/", "/a?b=c@d")) == "https://hub.example:8443/api/a?b=c@d"
+
+
+async def test_a_timer_that_was_due_while_the_plugin_could_not_run_was_missed(home: Home) -> None:
+    now = time.time()
+    await home.close()
+    home.clock = lambda: now
+    home.open()
+    await home.plugins.start()
+    await home.add(ECHO)
+    await home.ask("schedule", {"id": "time", "time": now + 60})
+    await home.ask("schedule", {"id": "block", "block": hex(len(home.l1.chain))})
+    await home.close()
+    home.keyring.lock()
+    home.open()
+    await home.plugins.start()
+    now += 60
+    home.l1.grow()
+    schedule = home.plugins._hosted["echo"].schedule
+    schedule.poke()
+    async with asyncio.timeout(5):
+        while set(schedule._due_since) != {"time", "block"}:  # noqa: ASYNC110 - nobody is told of it
+            await asyncio.sleep(0)
+    now += 60
+    home.keyring.unlock(PASSWORD)
+    assert sorted(await home.heard(2)) == [["scheduled", "block", None, True], ["scheduled", "time", None, True]]

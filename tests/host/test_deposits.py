@@ -36,6 +36,7 @@ class Logs:
         self.asked: list[tuple[int, int]] = []
         self.error: Exception | None = None
         self.fork = "0x"
+        self.gone: set[str] = set()
 
     def add(self, topic: str, amount: int, block: int, owner: str = OWNER, **more: Any) -> None:
         row = {
@@ -56,6 +57,8 @@ class Logs:
         if method == "eth_getBlockByNumber":
             number = int(params[0], 16)
             return None if number > self.head else {"hash": f"{self.fork}{number:x}"}
+        if method == "eth_getTransactionReceipt":
+            return None if params[0] in self.gone else {"status": "0x1"}
         assert method == "eth_getLogs"
         (wanted,) = params
         assert wanted["address"] == GATEWAY
@@ -247,3 +250,19 @@ async def test_a_plugin_without_events_shows_its_operations(tmp_path: Path) -> N
     gateway = replace(plugin().gateways[0], locked=None, released=None)
     found = await rows(Logs(head=5), plugin(gateways=(gateway,)), [operation("deposit", "confirmed", amount=1)])
     assert [row["source"] for row in found] == ["operations"]
+
+
+async def test_what_a_reorg_took_away_after_it_was_final_is_not_locked() -> None:
+    paid = [
+        operation("deposit", "confirmed", amount=10, value=10, block=40),
+        operation("deposit", "confirmed", amount=4, value=4, block=41, hashes=["0x02"]),
+        operation("withdraw", "confirmed", returned=6, block=42, hashes=["0x03"]),
+    ]
+    node = Logs(head=43)
+    node.gone = {"0x02", "0x03"}
+    _, own = await rows(node, operations=paid)
+    assert (own["locked"], own["pending"]) == ("0xa", "0x4")
+    assert own["deposits"][1] == {"hash": "0x02", "block": None, "amount": "0x4", "confirmed": False}
+    node.head = 200  # a chain does not turn so deep: old ones are asked about no more
+    _, own = await rows(node, operations=paid)
+    assert (own["locked"], own["pending"]) == ("0x8", "0x0")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from typing import Any
 
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_defunct, encode_typed_data
 from eth_utils.crypto import keccak
 
-from middleware.errors import Refused, Unauthorized
+from middleware.errors import InvalidParams, Refused, Unauthorized
 from middleware.waist import Origin
+from proxy.host.provider import Asker
+from proxy.host.services.keys import MAX_ACCOUNTS, GetAccount
+from proxy.storage import Batch, Database
 from tests.host.neighbours import ECHO, OTHER, PASSWORD, SITE, Home
 from tests.wallet.test_typed_data import slow as slow_to_hash
 
@@ -23,6 +28,8 @@ TYPED = {
     "domain": {"chainId": 31337, "verifyingContract": "0x00000000000000000000000000000000000000aa"},
     "message": {"nonce": 7},
 }
+
+NOBODY: Any = Asker(Origin.plugin("echo"), None, contextlib.nullcontext)
 
 
 async def test_accounts_are_below_the_path_and_the_counter_persists(home: Home) -> None:
@@ -274,3 +281,58 @@ async def test_what_takes_longer_than_its_second_to_hash_is_refused_and_the_next
 def encode_typed_hash(typed: dict[str, object]) -> bytes:
     signable = encode_typed_data(full_message=typed)
     return keccak(b"\x19" + signable.version + signable.header + signable.body)
+
+
+async def test_all_accounts_fit_the_line_in_which_a_start_tells_them(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.storage.leveldb.Database.commit", _unsynced)
+    await home.add(ECHO)
+    await home.ask("getAccount", {"index": 2**31 - 1})
+    hosted = home.plugins._hosted["echo"]
+    for index in range(MAX_ACCOUNTS - 1):
+        await hosted.keys.get_account(GetAccount(index=2**30 + index), NOBODY)
+    answer = await home.ask("getAccount")
+    assert answer["error"]["code"] == -32005
+    assert (await home.ask("getAccount", {"index": 2**30}))["path"] == f"{2**30}'"
+    await home.plugins.rehost("echo")
+    assert (await home.ask("getAccount", {"index": 2**30}))["path"] == f"{2**30}'"
+
+
+_commit = Database.commit
+
+
+def _unsynced(database: Database, batch: Batch, *, synced: bool = True) -> None:
+    _commit(database, batch, synced=False)
+
+
+async def test_a_call_is_a_name_or_nothing(home: Home) -> None:
+    await home.add(ECHO)
+    for call in (5, {"a": 1}, ["c1"], True):
+        answer = await home.plugins._hosted["echo"].provider.request("getAccount", {"call": "c99"})
+        assert answer["path"]
+        with pytest.raises(InvalidParams) as refused:
+            await home.plugins._hosted["echo"].provider.request("getAccount", {"call": call})
+        assert refused.value.data["param"] == "params.call"
+
+
+async def test_states_of_single_origins_are_bounded_and_an_empty_one_is_none(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.host.state.MAX_ORIGINS", 2)
+    monkeypatch.setattr("proxy.host.state.MAX_OWN", 1000)
+    await home.add(ECHO)
+    for number in range(2):
+        await home.ask("updateLayer2State", {"state": {"n": number}, "origin": f"https://{number}.example"})
+    third = {"state": {"n": 3}, "origin": str(SITE)}
+    assert (await home.ask("updateLayer2State", third))["error"]["code"] == -32005
+    assert (await home.ask("updateLayer2State", {"patch": {"n": None}, "origin": "https://0.example"}))["revision"]
+    assert (await home.ask("updateLayer2State", third))["revision"] == "0x4"
+    large = {"state": {"n": "x" * 1000}, "origin": str(SITE)}
+    assert (await home.ask("updateLayer2State", large))["error"]["code"] == -32005
+    await home.close()
+    home.open()
+    await home.plugins.start()
+    published = home.plugins.states.get("echo")
+    assert published is not None
+    assert set(published.own) == set(published.sizes) == {"https://1.example", str(SITE)}

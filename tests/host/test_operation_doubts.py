@@ -234,3 +234,17 @@ def test_a_book_that_was_not_settled_goes_on_doubting(tmp_path: Path) -> None:
         write(again)
         again.close()
         assert Book(space, tmp_path / "counters").doubt() == ""
+
+
+async def test_a_send_goes_on_after_a_kill_that_lost_nothing_and_the_rest_is_asked_again(bench: Bench) -> None:
+    own = bench.keyring.plugin_account((7002, 0, 0, 0)).address
+    bench.chain.balances[own] = ETHER
+    bench.chain.is_dev = True
+    bench.operations.hold(PLUGIN)
+    send = await bench.submit("send", function="answer", args=[CHANNEL])
+    deposit = await bench.submit()
+    bench.operations.looked(PLUGIN, "the daemon ended uncleanly, and the counters are apart", killed=True)
+    await bench.until("done", send)
+    await bench.until("done", deposit)
+    assert [bool(question.warnings) for question in bench.owner.asked] == [True]
+    assert len(bench.chain.executed()) == 2

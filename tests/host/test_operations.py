@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from middleware.errors import AlreadyPending, InvalidParams, RpcError, Unauthorized, Unsupported
+from middleware.errors import AlreadyPending, InvalidParams, LimitExceeded, RpcError, Unauthorized, Unsupported
 from middleware.waist import Origin
 from proxy.storage import Batch, StorageError
 from tests.host.operations_bench import ETHER, GATEWAY, PLUGIN, TOKEN, Bench, plugin, running_bench, token_plugin
@@ -511,3 +511,17 @@ async def test_a_gateway_on_another_address_is_not_the_approved_one(bench: Bench
     bench.plugin = plugin(gateways=(moved,))
     with pytest.raises(Unauthorized, match="not the approved one"):
         bench.owner.approve()
+
+
+async def test_a_full_queue_fails_nothing_that_was_asked_before_the_restart(bench: Bench) -> None:
+    bench.owner.mood = "wait"
+    operation = await bench.submit()
+    await bench.owner.question()
+    bench.owner.withdraw()
+    bench.owner.error = LimitExceeded("questions_per_origin", "3 questions of this plugin wait for the owner")
+    await bench.rebuild()
+    await bench.settled(lambda: len(bench.owner.asked) == 2)
+    assert bench.operations.get(PLUGIN)[-1]["status"] == "awaiting_approval"
+    bench.owner.error, bench.owner.mood = None, "yes"
+    bench.chain.mine()
+    assert (await bench.until("done"))["id"] == operation

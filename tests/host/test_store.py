@@ -204,7 +204,7 @@ async def test_a_restored_backup_is_told_until_the_plugin_is_ready(home: Home, t
     assert await again(home) is False
 
 
-@pytest.mark.parametrize("doubt", ["no counter", "behind", "imported", "operations", "nonce", "damage"])
+@pytest.mark.parametrize("doubt", ["no counter", "behind", "killed", "imported", "operations", "nonce", "damage"])
 async def test_what_gives_no_certainty_is_unknown(home: Home, tmp_path: Path, doubt: str) -> None:
     await home.add(ECHO)
     if doubt not in ("operations", "imported"):
@@ -228,6 +228,8 @@ async def test_what_gives_no_certainty_is_unknown(home: Home, tmp_path: Path, do
         home.imported = doubt == "imported"
     elif doubt == "behind":
         counter.write_bytes(b"%020d\n" % 0)
+    elif doubt == "killed":
+        counter.write_bytes(b"%020d\n" % (int(counter.read_bytes()) - 1))
     elif doubt == "operations":
         with Database(home.folder / "plugins" / "echo" / "store") as database:
             fresh = Store(database, 1).book
@@ -240,7 +242,19 @@ async def test_what_gives_no_certainty_is_unknown(home: Home, tmp_path: Path, do
             database.space("data").write(delete=[b"a"])
     assert await again(home) == "unknown"
     assert home.operations.looks[-1][1], "its operations are asked again (hardening.md 13)"
+    assert home.operations.killed is (doubt == "killed")
     await home.ask("ready")
     await home.close()
     assert await again(home) is False
     assert home.operations.looks[-1] == ("echo", "")
+
+
+async def test_a_store_that_was_never_written_is_told_from_one_that_was_deleted(home: Home) -> None:
+    await home.add(ECHO)
+    await home.ask("ready")
+    home.operations.get = lambda *_, **__: [{"id": "op1", "status": "done"}]  # type: ignore[method-assign]
+    await home.close()
+    assert await again(home) is False
+    await home.close()
+    shutil.rmtree(home.folder / "plugins" / "echo" / "store")
+    assert await again(home) == "unknown"

@@ -37,7 +37,6 @@ LATEST = 0.8  # seconds of work before the kill
 PLUGIN_KILLS = 3  # of one daemon: five in ten minutes are quarantined, which is another matter
 MOVER = Path(__file__).parent / "mover"
 SAID = (  # why an operation was given up before anything of it was signed; a plugin is told, and asks again
-    "nothing was sent: the daemon ended uncleanly, and the counters are apart",
     "mover was removed or changed since it asked for this",
 )
 SETTLED = ("done", "failed", "rejected")

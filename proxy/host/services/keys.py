@@ -24,7 +24,7 @@ from proxy.host.services.owner_warnings import message_warnings, typed_warnings
 from proxy.host.services.typed_reading import TypedReading
 from proxy.storage import Space
 
-MAX_ACCOUNTS = 100_000
+MAX_ACCOUNTS = 4096  # all of them stand in one line of `start`
 MAX_DEPTH = 8  # components below the plugin's path
 _NEXT = b"next"
 
@@ -76,7 +76,7 @@ class Keys:
         self._chain_id = chain_id
         self._is_ready = is_ready
         self._other_gateways = other_gateways
-        self._addresses: set[str] | None = None
+        self._known: set[str] | None = None
 
     def methods(self) -> Mapping[str, HostMethod]:
         """Return the rows of the host's table."""
@@ -92,9 +92,7 @@ class Keys:
 
     def owns(self, address: str) -> bool:
         """Tell whether a checksummed address is one of the accounts made so far."""
-        if self._addresses is None:
-            self._addresses = {row["address"] for row in self.known()}
-        return address in self._addresses
+        return address in self._addresses()
 
     async def get_account(self, params: GetAccount, _: Asker) -> dict[str, Any]:
         """Return `{address, publicKey, path}` of PATH/index'. The counter is on disk before a new one is told."""
@@ -103,14 +101,19 @@ class Keys:
         key = _account_key(index)
         if (stored := self._accounts.get(key)) is not None:
             return dict(msgspec.json.decode(stored))
-        if len(self.known()) >= MAX_ACCOUNTS:
+        if len(self._addresses()) >= MAX_ACCOUNTS:
             raise LimitExceeded("plugin_accounts", f"a plugin has at most {MAX_ACCOUNTS} accounts")
         account = self._signer.plugin_account((*self._own_path(), index))
         row = {"address": account.address, "publicKey": account.public_key, "path": f"{index}'"}
         self._accounts.write({key: msgspec.json.encode(row), _NEXT: str(max(following, index + 1)).encode()})
-        if self._addresses is not None:
-            self._addresses.add(account.address)
+        self._addresses().add(account.address)
         return row
+
+    def _addresses(self) -> set[str]:
+        """Return the addresses of the accounts made so far, read once."""
+        if self._known is None:
+            self._known = {row["address"] for row in self.known()}
+        return self._known
 
     def _unused(self, following: int) -> int:
         """Return the index behind the highest one; where that was the last there is, the lowest without an account."""

@@ -19,6 +19,7 @@ MAX_TIMERS = 1000
 MAX_ID = 128  # characters
 MAX_DATA = 64 * 1024  # bytes of JSON
 LONGEST_NAP = 3600.0  # seconds; the clock may be set meanwhile
+LATE = 10.0  # seconds after which the plugin is told that it missed the moment
 
 
 class Timer(msgspec.Struct):
@@ -40,7 +41,9 @@ class ScheduleParams(Params, frozen=True, kw_only=True):
 
 
 class Schedule:
-    """The timers of one plugin. `began` is when this process of the proxy took it up: what was due before was missed."""
+    """The timers of one plugin. What was due before this process of the proxy took it up was missed, and what the plugin is
+    told late, because it was locked, crashed or busy.
+    """
 
     def __init__(
         self, space: Space, deliveries: Deliveries, head: Callable[[], int], clock: Callable[[], float] = time.time
@@ -51,6 +54,7 @@ class Schedule:
         self._clock = clock
         self._began = clock()
         self._began_block: int | None = None
+        self._due_since: dict[str, float] = {}
         self._changed = asyncio.Event()
         self._timers: dict[str, Timer] = {
             key.decode(): msgspec.json.decode(value, type=Timer) for key, value in space.scan()
@@ -69,12 +73,14 @@ class Schedule:
                 raise InvalidParams("params", "either cancel or a moment", "both")
             self._space.write(delete=[params.id.encode()])
             self._timers.pop(params.id, None)
+            self._due_since.pop(params.id, None)
             return {}
         timer = self._timer(params)
         if params.id not in self._timers and len(self._timers) >= MAX_TIMERS:
             raise LimitExceeded("schedule", f"a plugin has at most {MAX_TIMERS} timers")
         self._space.write({params.id.encode(): msgspec.json.encode(timer)})
         self._timers[params.id] = timer
+        self._due_since.pop(params.id, None)
         self._changed.set()
         return {}
 
@@ -116,19 +122,25 @@ class Schedule:
         for timer_id, timer in self._timers.items():
             if timer.time is not None and timer.time <= now:
                 found.append((timer.time, timer_id, timer, timer.time < self._began))
+                self._due_since.setdefault(timer_id, timer.time)
             elif timer.block is not None and 0 < head >= timer.block:
                 missed = self._began_block is not None and timer.block < self._began_block
                 found.append((float(timer.block), timer_id, timer, missed))
+                self._due_since.setdefault(timer_id, now)
         return [(timer_id, timer, missed) for _, timer_id, timer, missed in sorted(found, key=lambda row: row[:2])]
 
     async def _fire(self, timer_id: str, timer: Timer, missed: bool) -> None:
         if self._timers.get(timer_id) is not timer:
             return  # replaced or cancelled while others fired
+        await self._deliveries.reachable()
+        if self._timers.get(timer_id) is not timer:
+            return  # by the plugin's start, for which it waited
+        missed = missed or self._clock() - self._due_since[timer_id] > LATE
         params = {"id": timer_id, "data": timer.data, "missed": missed}
         await self._deliveries.deliver("scheduled", "scheduled", params)
         if self._timers.get(timer_id) is timer:  # the plugin may have set it anew while it answered
             self._space.write(delete=[timer_id.encode()])
-            del self._timers[timer_id]
+            del self._timers[timer_id], self._due_since[timer_id]
 
     async def _nap(self) -> None:
         times = [timer.time for timer in self._timers.values() if timer.time is not None]
