@@ -124,9 +124,9 @@ def pack_(session: Session, directory: Path, output: Path | None) -> None:
 
     try:
         manifest, files = asyncio.run(_packable(directory.absolute(), session.data))
+        data = pack(manifest, files)
     except (ValueError, ConfigError) as error:
         raise Failure(str(error)) from None
-    data = pack(manifest, files)
     target = output or Path(f"{manifest.id}-{manifest.version}.tar.gz")
     try:
         target.write_bytes(data)

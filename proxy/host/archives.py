@@ -53,6 +53,7 @@ def unpack(
         OSError,
         ValueError,
         NotImplementedError,
+        RecursionError,  # of tarfile: a header about a header about a header
     ) as error:
         if isinstance(error, ManifestError):
             raise ManifestError(f"{shorten(name)}: {error}") from None
@@ -79,6 +80,8 @@ def _checked(
         count += 1
         if count > most:
             raise ManifestError(f"it holds more than {most} files and folders")
+        if is_folder and raw.rstrip("/") == ".":
+            continue  # `tar -czf x.tar.gz .` names the folder it was called in
         name = _name(raw)
         if is_folder:
             continue

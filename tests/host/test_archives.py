@@ -7,12 +7,15 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from proxy.host import archives
-from proxy.host.archives import unpack
-from proxy.host.manifest import ManifestError
+from proxy.host.archives import unpack, without_top
+from proxy.host.manifest import ManifestError, parse_manifest
+from proxy.host.package import File
+from proxy.host.packing import pack
 
 ODD_NAMES = [
     ("../x.py", "leads out"),
@@ -60,6 +63,14 @@ def tarred(*rows: tuple[str, bytes], change: Callable[[tarfile.TarInfo], None] =
             change(row)
             archive.addfile(row, io.BytesIO(data) if row.isreg() else None)
     return whole.getvalue()
+
+
+def headed(kind: bytes, count: int) -> bytes:
+    """Return a tar.gz with `count` headers about the header behind them, and one file."""
+    row = tarfile.TarInfo("x")
+    row.type, row.size = kind, 4
+    whole = (row.tobuf(tarfile.USTAR_FORMAT) + b"abc\0".ljust(512, b"\0")) * count
+    return gzip.compress(whole + tarfile.TarInfo("x.py").tobuf() + bytes(1024))
 
 
 FORMS = [("x.zip", zipped), ("x.tar.gz", tarred)]
@@ -142,6 +153,34 @@ def test_sparse_and_lying_tars() -> None:
     ):
         with pytest.raises(ManifestError, match=says):
             unpack(damaged, "x.tgz")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_headers_about_headers(kind: bytes) -> None:
+    with pytest.raises(ManifestError, match="damaged"):
+        unpack(headed(kind, 3000), "x.tgz")
+
+
+def test_the_folder_a_tar_was_made_in_is_no_file_of_it(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "x.py").write_bytes(b"pass")
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w:gz") as archive:
+        archive.add(tmp_path, ".")
+    assert unpack(whole.getvalue(), "x.tgz") == [File("sub/x.py", b"pass")]
+
+
+def packed(*files: File) -> list[File]:
+    whole = pack(parse_manifest(b'id = "x1"\nname = "X"\nversion = "1"\nruntime = "python"\nentry = "x:X"'), [*files])
+    return without_top(unpack(whole, "x1-1.tar.gz"))
+
+
+def test_what_is_packed_can_be_unpacked() -> None:
+    files = [File("a" * 120 + ".py", b"1"), File("/".join(["b" * 100] * 4), b"2")]
+    assert packed(*files) == files
+    for wrong in ([File("x.py", b""), File("X.py", b"")], [File("a./x", b"")], [File("x.bin", bytes(2**22))]):
+        with pytest.raises(ManifestError):
+            packed(*wrong)
 
 
 @pytest.mark.parametrize("kind", [0o120000, 0o020000, 0o060000, 0o010000, 0o140000])
