@@ -34,10 +34,15 @@ def lock(launcher: Any, profile: Any, config: dict[str, Any]) -> dict[str, Any]:
         return {**error.jail.to_json(), "why": str(error)}
 
 
-def entry_point(entry: str) -> Any:
-    """Import `module:Class` from the plugin's files."""
+def entry_point(entry: str, plugin: type) -> Any:
+    """Import `module:Class` from the plugin's files; raise TypeError for what is no class of a plugin."""
     module, _, name = entry.partition(":")
-    return getattr(importlib.import_module(module), name)
+    found = getattr(importlib.import_module(module), name, None)
+    if not isinstance(found, type):
+        raise TypeError(f"{module} holds no class {name}, which `entry` in plugin.toml names")
+    if not issubclass(found, plugin):
+        raise TypeError(f"{name} is no l2proxy_sdk.Plugin: write class {name}(Plugin)")
+    return found
 
 
 def show_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
@@ -71,7 +76,7 @@ def main() -> int:
         del sys.modules[name]
     if config["mode"] == "serve":
         os.close(answer)
-    plugin = entry_point(config["entry"])
+    plugin = entry_point(config["entry"], runtime.Plugin)
     if config["mode"] == "declare":
         os.write(answer, (json.dumps(plugin.actions()) + "\n").encode())
         return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from proxy.host.sandbox.report import Unsandboxed
 
 SECONDS = 20.0
 MAX_SENTENCE = 500  # characters
+_PLACE = re.compile(r'File "plugin/([^"\n]{1,200})", line ([0-9]+)', re.ASCII)  # as tracebacks name the author's files
 MAX_SAID = 64 * 1024  # bytes of what the process prints when it fails
 
 
@@ -49,8 +51,7 @@ async def declared_by_code(folder: Path, manifest: Manifest) -> list[Action]:
     finally:
         process.close()
     if not line:
-        last = said.decode("utf-8", "replace").strip().splitlines()
-        raise DeclarationFailed(f"the code cannot be loaded: {last[-1] if last else how}")
+        raise DeclarationFailed(f"the code cannot be loaded: {_why(said.decode('utf-8', 'replace')) or how}")
     try:
         declared = msgspec.convert(json.loads(line), list[Action] | _Failed)
     except (ValueError, msgspec.ValidationError) as error:
@@ -108,6 +109,13 @@ async def _first_line(reader: asyncio.StreamReader) -> bytes:
         return await reader.readline()
     except ValueError:
         raise DeclarationFailed(f"the code declares more than {frames.MAX_LINE} bytes of actions") from None
+
+
+def _why(said: str) -> str:
+    """Return the last line of what a failing process printed, with the newest of the author's own lines before it."""
+    last = shorten("".join(said.strip().splitlines()[-1:]), MAX_SENTENCE)
+    places = _PLACE.findall(said)
+    return f"{places[-1][0]}, line {places[-1][1]}: {last}" if places else last
 
 
 async def _tail(reader: asyncio.StreamReader) -> bytes:

@@ -8,6 +8,7 @@ not decide about key paths (the wallet's parser does, hardening.md 27) or L1 met
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -70,7 +71,7 @@ class GatewayEntry(Table, frozen=True, kw_only=True):
     name: str = "main"
     chain: Annotated[int, Meta(ge=1, lt=2**53)]
     address: str
-    since: Annotated[int, Meta(ge=0)] = 0
+    since: Annotated[int, Meta(ge=0, lt=2**53)] = 0
     abi: str
     deposit: list[str] = []
     withdraw: list[str] = []
@@ -213,6 +214,9 @@ def _refuse_unknown(table: dict[str, Any], kind: type[Table], where: str) -> Non
             nearest = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(sorted(known))}"
             raise ManifestError(f"{MANIFEST}: unknown key {where}{shorten(key)}; {hint}")
+        if get_origin(known[key]) is Literal and value not in get_args(known[key]):
+            choice = " or ".join(map(json.dumps, get_args(known[key])))
+            raise ManifestError(f"{MANIFEST}: {where}{key} is {choice}, not {shorten(json.dumps(value, default=str))}")
         inner = _inner_table(known[key])
         if inner is None:
             continue

@@ -50,6 +50,26 @@ def test_new_overwrites_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "says"),
+    [
+        ("-> None: ...", "-> None ...", "code_of.py, line 4: SyntaxError"),
+        ("n: Uint8", "n: int", "code_of.py, line 2: l2proxy_sdk.errors.DeclarationError: n: int has no ABI size"),
+        ("n: Uint8", "n", "n has no type; write n: Uint256"),
+        ("async def", "def", "action go: an action is an `async def` method"),
+        ("class Main", "x = {}['a']\nclass Main", "code_of.py, line 2: KeyError: 'a'"),
+        ("class Main", "class Man", "code_of holds no class Main, which `entry` in plugin.toml names"),
+        ("class Main(Plugin)", "class Main", "Main is no l2proxy_sdk.Plugin: write class Main(Plugin)"),
+        ("class Main", "import os\nos._exit(3)\nclass Main", "exited with status 3"),
+    ],
+)
+def test_a_beginner_is_told_what_and_where(tmp_path: Path, right: str, wrong: str, says: str) -> None:
+    folder = package(tmp_path, "begun", SDK.replace(right, wrong))
+    ended = run("check", str(folder))
+    assert ended.exit_code == 1
+    assert says in ended.output
+
+
 def test_fix_writes_the_tables_and_nothing_else(tmp_path: Path) -> None:
     more = '\n# a comment of mine\n[keys]\npath = "m/7002\'/3\'/0\'"  # and another\n\n[[action]]\nname = "gone"\nparams = [\n  { name = "x", type = "bool" },\n]\n\n[permissions]\nstore_bytes = 7\n'
     folder = package(tmp_path, "fixed", SDK, more)

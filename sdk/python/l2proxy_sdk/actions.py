@@ -90,7 +90,7 @@ def action(
 
     def mark(marked: Method) -> Method:
         if not inspect.iscoroutinefunction(marked):
-            raise DeclarationError(f"action {marked!r}: an action is an `async def` method")
+            raise DeclarationError(f"action {getattr(marked, '__name__', marked)}: an action is an `async def` method")
         setattr(marked, _MARK, promise)
         return cast(Method, marked)
 
@@ -124,7 +124,7 @@ def _declare(name: str, method: Any, promise: _Promise) -> Action:
         if hint is Call:
             call_param = entry.name
         elif hint is None:
-            raise DeclarationError(f"action {name}: {entry.name} has no type")
+            raise DeclarationError(f"action {name}: {entry.name} has no type; write {entry.name}: Uint256 or the like")
         else:
             params.append(param(f"{entry.name}", hint))
     returns = _returns(name, hints.get("return", type(None)))
