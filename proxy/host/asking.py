@@ -54,10 +54,10 @@ class Asking:
                     "deadline": int(self._clock() + self._ports.limits.plugin_call),
                 }
                 if key is None:
-                    return await _concluded(plugin_id, spec, channel.request("invoke", asked, call.time))
+                    return await _concluded(hosted, spec, channel.request("invoke", asked, call.time))
                 asked["idempotencyKey"] = key
                 invocation = Invocation(plugin_id, action, params, key)
-                concluded = functools.partial(_concluded, plugin_id, spec)
+                concluded = functools.partial(_concluded, hosted, spec)
                 return await self.late.ask(channel, asked, call.time, origin, invocation, concluded)
             finally:
                 hosted.calls.end(call)
@@ -103,7 +103,7 @@ class Asking:
         try:
             return self._states.answered(plugin_id, origin, 0 if head is None else head.number, state)
         except InvalidParams as error:
-            raise PluginFailed(plugin_id, -32603, f"its getLayer2State answered no state: {error.message}") from None
+            raise _unfit(hosted, "what getLayer2State returned is no state", error) from None
 
     def _still_may(self, origin: Origin, plugin_id: str, action: str) -> None:
         if self._ports.signer.locked:
@@ -112,21 +112,27 @@ class Asking:
             raise Unauthorized(f"{origin} may no longer invoke this action")
 
 
-async def _concluded(plugin_id: str, spec: ActionSpec, answer: Awaitable[Any]) -> dict[str, Any] | None:
+async def _concluded(hosted: Hosted, spec: ActionSpec, answer: Awaitable[Any]) -> dict[str, Any] | None:
     """Return the declared results of an invoke that was asked; raise what its caller hears."""
+    plugin_id = hosted.plugin.id
     try:
-        return _result(plugin_id, spec, await answer)
+        return _result(spec, await answer)
     except AnsweredError as error:
         raise failed(plugin_id, error) from None
     except ChannelEnded as error:
         raise PluginUnavailable(plugin_id, f"crashed while it was asked: it {error}", "unknown") from None
+    except InvalidParams as error:
+        raise _unfit(hosted, f"what {spec.name} returned is not what it declares", error) from None
 
 
-def _result(plugin_id: str, spec: ActionSpec, answer: Any) -> dict[str, Any] | None:
-    """Return the answer in canonical form, or -32010 when it is not what the manifest declares."""
+def _result(spec: ActionSpec, answer: Any) -> dict[str, Any] | None:
+    """Return the answer in canonical form; raise InvalidParams when it is not what the manifest declares."""
     if not spec.returns:
         return None
-    try:
-        return check_fields(spec.returns, answer if isinstance(answer, dict) else "nothing of it", "result")
-    except InvalidParams as error:
-        raise PluginFailed(plugin_id, -32603, f"its answer is not what it declares: {error.message}") from None
+    return check_fields(spec.returns, answer if isinstance(answer, dict) else "nothing of it", "result")
+
+
+def _unfit(hosted: Hosted, what: str, error: InvalidParams) -> PluginFailed:
+    """Tell the author in the log what is wrong with an answer; return what the site hears of it: that something is."""
+    hosted.blame(f"{what}: {error.message}")
+    return PluginFailed(hosted.plugin.id, -32603, f"{what}: see `l2proxy plugin logs {hosted.plugin.id}`")

@@ -184,6 +184,10 @@ class Hosted:
         self.watches.poke()
         self.schedule.poke()
 
+    def blame(self, text: str) -> None:
+        """Write into the plugin's log what is wrong with something it answered."""
+        self._output.blame(text)
+
     def operation_changed(self, operation: dict[str, Any]) -> None:
         """Tell the plugin what an operation has become."""
         self.operations.add(operation)

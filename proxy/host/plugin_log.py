@@ -49,6 +49,10 @@ class PluginLog:
         """Write one line of the host's own about this plugin; not rate limited."""
         self._write("host", text)
 
+    def blame(self, text: str) -> None:
+        """Write one line of the host's own about something that a site may repeat."""
+        self._limited("host", text)
+
     def read(self, after: str | None = None, limit: int = 1000) -> tuple[list[str], str]:
         """Return the newest `limit` lines, or those after a cursor that `read` gave; and the cursor of the end."""
         files = [path for path in (self.path.with_suffix(".log.1"), self.path) if path.exists()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sysconfig
 from pathlib import Path
@@ -80,6 +81,29 @@ async def test_errors_say_what_the_author_says_and_nothing_of_the_code(home: Hom
     assert "nothing" not in shown
     assert await home.invoke("proposal", "ask", ["print"]) == {"answer": "undefined"}  # and no harm to the channel
     assert await ask(home, "globals") == []
+
+
+async def test_the_author_reads_where_and_the_site_does_not(home: Home) -> None:
+    await home.add(PROPOSAL)
+    with pytest.raises(PluginFailed) as wrong:
+        await home.invoke("proposal", "ask", ["wrong"])
+    assert (
+        wrong.value.data["message"] == "what ask returned is not what it declares: see `l2proxy plugin logs proposal`"
+    )
+    log = home.plugins.catalog.log("proposal")
+    assert "host what ask returned is not what it declares: parameter result.answer: expected string" in "".join(
+        log.read()[0]
+    )
+    with contextlib.suppress(RpcError):  # the process may end before it has answered
+        await home.invoke("proposal", "ask", ["unawaited"])
+    async with asyncio.timeout(10):
+        while "exited" not in (said := "\n".join(log.read()[0])):  # noqa: ASYNC110 - nobody is told that a process has ended
+            await asyncio.sleep(0.01)
+    (line,) = (row for row in Path(PROPOSAL, "proposal.js").read_text().splitlines() if "unawaited" in row)
+    number = Path(PROPOSAL, "proposal.js").read_text().splitlines().index(line) + 1
+    assert "HostError: parameter params.put" in said
+    assert f"(plugin:{number}:" in said
+    assert "l2proxy:" not in said
 
 
 async def test_the_code_declares_what_the_manifest_does() -> None:

@@ -13,9 +13,10 @@ const FAILED = { code: -32603, message: "the plugin failed: see `l2proxy plugin 
 
 /** The proxy refused a host call: 4001 the owner, 4100 outside the grant, -32602, -32005. */
 export class HostError extends Error {
-  constructor({ code, message, data }) {
+  constructor({ code, message, data }, asked) {
     super(String(message));
     Object.assign(this, { name: "HostError", code, data, ofHost: true });
+    if (asked !== undefined) this.stack = `${this.name}: ${this.message}\n${asked.slice(asked.indexOf("\n") + 1)}`;
   }
 }
 
@@ -65,7 +66,7 @@ export class Session {
     this.#output.wasRead(waiting.place);
     if (this.#queue.length > 0) this.#ask(...this.#queue.shift());
     if (error === undefined) waiting.resolve(result);
-    else waiting.reject(new HostError(error));
+    else waiting.reject(new HostError(error, waiting.stack));
   }
 
   async #answer({ id, method, params }) {
@@ -89,6 +90,7 @@ export class Session {
     const named = serving?.open ? { ...params, call: serving.call } : params;
     const line = encode({ jsonrpc: "2.0", id, method, params: named });
     const waiting = Promise.withResolvers();
+    Error.captureStackTrace(waiting, this.request); // where the author asked, for the error that may come
     if (this.#open.size < MAX_OPEN) this.#ask(id, line, waiting);
     else this.#queue.push([id, line, waiting]);
     return await waiting.promise;

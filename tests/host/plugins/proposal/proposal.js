@@ -50,8 +50,10 @@ export default class Proposal {
       },
       mine: () => Promise.reject(Object.assign(new Error("no such luck"), { name: "ActionError", code: 7, spent: false })),
       bug: () => this.nothing.here,
+      unawaited: async () => void this.localDatabase.put("a", 5),
       print: async () => console.log("printed and nowhere else"),
     };
+    if (what === "wrong") return { answr: "yes" };
     return { answer: JSON.stringify(await asked[what]()) ?? "undefined" };
   }
 }
