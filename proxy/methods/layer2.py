@@ -78,6 +78,9 @@ class Layer2:
 
     async def get_state(self, params: Any, context: Context) -> dict[str, Any]:
         """Return `{plugin, revision, block, state}`; `state` is null where `path` names nothing."""
+        if isinstance(params, dict) and "fresh" in params and "options" not in params:
+            params = {**params, "options": {"fresh": params["fresh"]}}  # by name it needs no object of its own
+            del params["fresh"]
         plugin_id, path, options = _read(params, ("plugin", "path", "options"), needed=1)
         if isinstance(path, dict) and options is None:
             path, options = None, path

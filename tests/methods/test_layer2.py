@@ -72,6 +72,7 @@ async def test_state_by_path_and_fresh(home: Home) -> None:
     assert shown == {"plugin": "echo", "revision": "0x2", "block": "0x0", "state": 1}
     fresh = await call(home, "l2_getState", {"plugin": "echo", "path": "/count", "options": {"fresh": True}})
     assert (fresh["state"], fresh["revision"]) == (None, "0x3")
+    assert await call(home, "l2_getState", {"plugin": "echo", "path": "/count", "fresh": True}) == fresh
 
 
 async def test_operations_and_deposits(home: Home) -> None:
@@ -94,6 +95,8 @@ async def test_operations_and_deposits(home: Home) -> None:
         ("l2_getState", ["echo", None, {"fresh": 1}]),
         ("l2_getState", ["echo", None, {"frsh": True}]),
         ("l2_getState", {"plugin": "echo", "pth": "/"}),
+        ("l2_getState", {"plugin": "echo", "fresh": 1}),
+        ("l2_getState", {"plugin": "echo", "fresh": True, "options": {}}),
         ("l2_invoke", ["echo"]),
         ("l2_invoke", ["echo", 7, []]),
         ("l2_getOperations", ["echo", 7]),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestServer
+from jsonschema import Draft7Validator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT7
 
 from middleware.errors import InvalidParams, Refused
-from middleware.methods import MethodTable
+from middleware.methods import OWN, MethodTable
 from middleware.waist import ANONYMOUS, Context
 from proxy.methods import discovery, plugin_adding
 from tests.host.neighbours import ECHO, OTHER, SITE, Home, new_keyring
@@ -126,6 +130,17 @@ async def test_what_is_no_exact_version_asks_nobody(shop: tuple[Home, Index], pa
     assert home.approvals.asked == []
 
 
+def openrpc() -> Draft7Validator:
+    """Return the validator of OpenRPC documents; what they hold as JSON Schemas is held to draft 7."""
+    draft7 = Resource.from_contents(Draft7Validator.META_SCHEMA, DRAFT7)
+    registry: Registry[Any] = Registry(retrieve=lambda _: draft7)  # type: ignore[call-arg]  # as its documentation has it
+    return Draft7Validator(json.loads((Path(__file__).parent / "openrpc-1.3.2.json").read_text()), registry=registry)
+
+
+def test_every_method_of_the_table_is_described() -> None:
+    assert discovery.described() >= set(OWN)
+
+
 async def test_discovery_tells_each_what_it_may_call(shop: tuple[Home, Index]) -> None:
     home, _ = shop
     await home.add(ECHO)
@@ -136,8 +151,10 @@ async def test_discovery_tells_each_what_it_may_call(shop: tuple[Home, Index]) -
     document = await discover([], Context(SITE))
     methods = {row["name"]: row for row in document["methods"]}
     assert (document["openrpc"], len(methods)) == ("1.3.2", len(document["methods"]))
-    assert "eth_call" in methods
-    assert "l2_getState" in methods
+    assert list(openrpc().iter_errors(document)) == []
+    assert [row["name"] for row in methods["eth_call"]["params"]] == ["transaction", "block", "overrides"]
+    assert methods["eth_subscribe"]["paramStructure"] == "by-position"
+    assert "paramStructure" not in methods["l2_getState"]
     assert "eth_sendTransaction" not in methods  # it may see no account
     actions = {row["action"]: row for row in methods["l2_invoke"]["x-actions"]}
     assert set(actions) == {"say", "count", "wait", "late"}
@@ -146,6 +163,8 @@ async def test_discovery_tells_each_what_it_may_call(shop: tuple[Home, Index]) -
         "required": True,
         "schema": {"type": "string", "x-abi-type": "uint256"},
     }
+    assert actions["say"]["result"]["schema"]["required"] == ["text", "number"]
+    assert actions["wait"]["result"]["schema"] == {"type": "null"}
     other = {row["name"] for row in (await discover([], Context(OTHER)))["methods"]}
     assert not {"l2_invoke", "l2_getState"} & other
     nobody = {row["name"] for row in (await discover([], Context(ANONYMOUS)))["methods"]}
