@@ -129,6 +129,7 @@ class Calls:
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[str, Call] = {}
         self._deadlines = Deadlines()
+        self._ended = asyncio.Event()
 
     def __len__(self) -> int:
         """Return how many run or wait."""
@@ -164,7 +165,16 @@ class Calls:
     def end(self, call: Call) -> None:
         """Give the place of a call to the next."""
         del self._running[call.id]
+        self._ended.set()
         self._give_place()
+
+    async def idle(self, seconds: float) -> None:
+        """Wait until none runs or waits, so long at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self:
+                    self._ended.clear()
+                    await self._ended.wait()
 
     def recheck(self) -> None:
         """Refuse at once what waits and may no longer."""

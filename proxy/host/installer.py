@@ -107,7 +107,10 @@ class Installer:
         if manifest.id != present.id:
             raise InstallRefused(f"that is the plugin {manifest.id}, not {present.id}")
         if inspected.digest == present.digest:
-            raise InstallRefused(f"{present.id} is installed at this very digest; there is nothing to update")
+            raise InstallRefused(
+                f"{present.id} is installed at this very digest; there is nothing to update (`plugin add` again"
+                " changes what it may)"
+            )
         found = difference(old, manifest, overridden=present.hub_url is not None)
         kept = (frozenset(present.grants) & manifest.requested()) - found.asks_again
         grants = kept | chosen_grants(choices.grants, manifest)
@@ -166,7 +169,8 @@ class Installer:
             if other == plugin_id:
                 if binding.source != source:
                     raise InstallRefused(
-                        f"the id {plugin_id} is bound to {shorten(binding.source)}; another source needs another id"
+                        f"the id {plugin_id} is bound to {shorten(binding.source)}; another source needs another id, or your"
+                        f" word: `l2proxy plugin remove {plugin_id} --delete-store --release` gives the id away, and its store up"
                     )
                 if binding.path and path and binding.path != path:
                     raise InstallRefused(f"the id {plugin_id} is bound to another key path")

@@ -33,6 +33,7 @@ from proxy.host.store_opening import open_store
 from proxy.storage import StorageError
 
 STATE_SECONDS = 30.0
+FINISHING_SECONDS = 5.0  # for what runs when another version is to take a plugin's place
 
 Result = TypeVar("Result")
 
@@ -65,6 +66,8 @@ class Plugins:
         self._sessions: HubSessions | None = None
         self._worker = Worker(warm_up, ports.crypto)
         self._unreadable: dict[str, InstalledPlugin] = {}  # whose store cannot be opened
+        self._between: dict[str, InstalledPlugin] = {}  # being exchanged: as they were
+        self._missed: dict[str, list[dict[str, Any]]] = {}  # operations that went on while a plugin was exchanged
         self._unlocked = asyncio.Event()
         self._changing = asyncio.Lock()
         self._exchanging: set[asyncio.Task[Any]] = set()
@@ -110,11 +113,17 @@ class Plugins:
     def get(self, plugin_id: str) -> InstalledPlugin | None:
         """Return an installed plugin."""
         hosted = self._hosted.get(plugin_id)
-        return self._unreadable.get(plugin_id) if hosted is None else hosted.plugin
+        if hosted is None:
+            return self._unreadable.get(plugin_id) or self._between.get(plugin_id)
+        return hosted.plugin
 
     def all(self) -> list[InstalledPlugin]:
         """Return every installed plugin by id."""
-        known = {**self._unreadable, **{plugin_id: hosted.plugin for plugin_id, hosted in self._hosted.items()}}
+        known = {
+            **self._between,
+            **self._unreadable,
+            **{plugin_id: hosted.plugin for plugin_id, hosted in self._hosted.items()},
+        }
         return [known[plugin_id] for plugin_id in sorted(known)]
 
     def action_spec(self, plugin: str, action: str) -> ActionSpec | None:
@@ -134,7 +143,8 @@ class Plugins:
         """
         if (unreadable := self._unreadable.get(plugin_id)) is not None:
             return {"status": lifecycle.Status.DISABLED.value, "sandbox": None, "why": unreadable.why_disabled}
-        hosted = self._hosted[plugin_id]
+        if (hosted := self._hosted.get(plugin_id)) is None:
+            return {"status": lifecycle.Status.STOPPING.value, "sandbox": None, "why": "it is being exchanged"}
         shown: dict[str, Any] = {"status": hosted.life.status.value, "sandbox": None}
         if hosted.sandbox is not None:
             shown.update(hosted.sandbox.shown())
@@ -198,21 +208,39 @@ class Plugins:
 
     async def _exchange(self, plugin_id: str, change: Callable[[], Awaitable[Any]]) -> None:
         async with self._changing:
-            present = self._hosted.pop(plugin_id, None)
+            present = self._hosted.get(plugin_id)
             if present is not None:
-                await present.close()
-                if present.plugin.path:
-                    self._ports.signer.close_plugin(present.plugin.path)
-            self._ports.operations.hold(plugin_id)  # until what stands there then was looked at
+                self._between[plugin_id] = present.plugin  # sites go on seeing it; what they ask now comes too early
             try:
-                await change()
+                if present is not None:
+                    await present.calls.idle(FINISHING_SECONDS)
+                    self._missed[plugin_id] = []
+                    await self._unhost(present)
+                self._ports.operations.hold(plugin_id)  # until what stands there then was looked at
+                try:
+                    await change()
+                finally:
+                    await self._host_again(plugin_id, present)
             finally:
-                self._unreadable.pop(plugin_id, None)
-                plugin = self.catalog.get(plugin_id)
-                if plugin is not None:
-                    if present is not None and present.plugin.digest != plugin.digest:
-                        self._ports.operations.exchanged(plugin_id)
-                    await self._host(plugin, eager=True)
+                self._between.pop(plugin_id, None)
+                self._missed.pop(plugin_id, None)
+
+    async def _unhost(self, present: Hosted) -> None:
+        del self._hosted[present.plugin.id]
+        await present.close()
+        if present.plugin.path:
+            self._ports.signer.close_plugin(present.plugin.path)
+
+    async def _host_again(self, plugin_id: str, present: Hosted | None) -> None:
+        self._unreadable.pop(plugin_id, None)
+        plugin = self.catalog.get(plugin_id)
+        if plugin is None:
+            return
+        if present is not None and present.plugin.digest != plugin.digest:
+            self._ports.operations.exchanged(plugin_id)
+        await self._host(plugin, eager=True)
+        for operation in self._missed.pop(plugin_id, []):
+            self._operation_changed(plugin_id, operation)
 
     async def remove(self, plugin_id: str, *, delete_store: bool, release: bool) -> dict[str, Any]:
         """Stop and forget a plugin, to the end. Its store is deleted only if nothing of the owner's is known to be locked by it."""
@@ -229,13 +257,11 @@ class Plugins:
         if delete_store:
             await self._check_nothing_locked(plugin_id)
         async with self._changing:
-            present = self._hosted.pop(plugin_id, None)
+            present = self._hosted.get(plugin_id)
             if present is not None:
-                await present.close()
+                await self._unhost(present)
                 if delete_store:
                     present.freshness.forget()
-                if present.plugin.path:
-                    self._ports.signer.close_plugin(present.plugin.path)
             self._unreadable.pop(plugin_id, None)
             return self.catalog.remove(plugin_id, delete_store=delete_store, release=release)
 
@@ -298,6 +324,8 @@ class Plugins:
 
     def _running(self, plugin_id: str) -> Hosted:
         hosted = self._hosted.get(plugin_id)
+        if plugin_id in self._between:
+            raise PluginUnavailable(plugin_id, "is being exchanged by its owner; ask again in a moment")
         if hosted is None:
             raise PluginUnavailable(plugin_id, "is not running")
         return hosted
@@ -326,6 +354,8 @@ class Plugins:
         hosted = self._hosted.get(plugin_id)
         if hosted is not None:
             hosted.operation_changed(operation)
+        elif plugin_id in self._missed:
+            self._missed[plugin_id].append(operation)
         elif self._early is not None:
             self._early.append((plugin_id, operation))
 

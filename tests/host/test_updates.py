@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from middleware.errors import RpcError
+from middleware.errors import PluginUnavailable, RpcError
 from middleware.waist import OWNER, Context
 from proxy.host.choices import InstallRefused
 from proxy.host.exchanges import Exchanges
@@ -257,3 +258,61 @@ async def test_a_power_cut_at_any_step_leaves_one_version_whole(
         assert new or not done
         await home.close()
     assert at > 4
+
+
+OPERATION = {"plugin": "busy", "kind": "deposit", "status": "done", "steps": []}
+WORKING = """
+import asyncio
+from l2proxy_sdk import Plugin, String, action
+from typing import TypedDict
+class Heard(TypedDict):
+    heard: String
+class Main(Plugin):
+    async def start(self, info):
+        self.go = asyncio.Event()
+        await self.ready()
+    async def on_operation(self, operation):
+        await self.store.put(operation.id, "heard")
+        self.go.set()
+    @action(approval="never")
+    async def work(self) -> Heard:
+        await self.go.wait()
+        return await self.heard()
+    @action(approval="never")
+    async def heard(self) -> Heard:
+        return {"heard": " ".join([key for key, _ in await self.store.scan()])}
+"""
+HEARD = 'returns = [{ name = "heard", type = "string" }]\napproval = "never"\n'
+WORKING_MANIFEST = f'[[action]]\nname = "work"\n{HEARD}[[action]]\nname = "heard"\n{HEARD}'
+
+
+async def test_what_runs_is_finished_what_comes_is_too_early_and_no_operation_is_missed(tmp_path: Path) -> None:
+    home = Home(tmp_path / "data", new_keyring(tmp_path))
+    home.open()
+    await home.plugins.start()
+    await home.add(package(tmp_path, "busy", WORKING, WORKING_MANIFEST))
+    assert await home.invoke("busy", "heard") == {"heard": ""}
+    running = asyncio.create_task(home.invoke("busy", "work"))
+    async with asyncio.timeout(10):
+        while home.plugins.status("busy")["queue"] == 0:  # noqa: ASYNC110 - nobody is told that a call runs
+            await asyncio.sleep(0.01)
+
+    async def change() -> None:
+        assert [(plugin.id, home.plugins.status(plugin.id)["status"]) for plugin in home.plugins.all()] == [
+            ("busy", "stopping")
+        ]
+        home.operations.change("busy", OPERATION | {"id": "while"})
+
+    exchanged = asyncio.create_task(home.plugins.exchange("busy", change))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with pytest.raises(PluginUnavailable, match="being exchanged") as early:
+        await home.invoke("busy", "heard")
+    assert "outcome" not in early.value.data
+    home.operations.change("busy", OPERATION | {"id": "before"})
+    assert await running == {"heard": "before"}
+    await exchanged
+    async with asyncio.timeout(10):
+        while await home.invoke("busy", "heard") != {"heard": "before while"}:  # noqa: ASYNC110 - the hook runs beside it
+            await asyncio.sleep(0.01)
+    await home.close()
