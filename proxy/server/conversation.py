@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
+from middleware.delivery import one_message
 from middleware.waist import Context
 from proxy.server.door import Door, Later
 from proxy.server.outbox import Outbox
@@ -76,7 +77,8 @@ class Conversation:
 
     async def _answer(self, later: Later, size: int) -> None:
         try:
-            answer = await later
+            with one_message():
+                answer = await later
         finally:
             self._bytes -= size
         if answer is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,7 +15,10 @@ from hypothesis import strategies as st
 from middleware.delivery import after_answer
 from middleware.errors import InvalidParams
 from middleware.waist import ANONYMOUS, Answer, Context, NodeReply, Request, result
+from proxy.server.conversation import Conversation
 from proxy.server.door import Door
+from proxy.server.outbox import Outbox
+from tests.server.test_outbox import Wire
 
 CONTEXT = Context(ANONYMOUS)
 
@@ -171,3 +175,27 @@ async def test_what_waits_for_the_answer_of_a_batch_waits_for_all_of_it() -> Non
     await answered
     await asyncio.sleep(0)  # what was waiting is called
     assert told == ["answer", "push"]
+
+
+async def test_what_waits_for_an_answer_waits_for_the_message_whatever_task_answers() -> None:
+    wire = Wire()
+    outbox, pushed = Outbox(wire), asyncio.Event()
+
+    def push() -> None:
+        outbox.push_raw(b"push")
+        pushed.set()
+
+    async def call() -> Answer:
+        after_answer(push)
+        return result('"id"')
+
+    async def answering(_: Request, __: Context) -> Answer:
+        (answer,) = await asyncio.gather(call())  # as the library behind the proxy's own methods does
+        return answer
+
+    async def messages() -> AsyncIterator[bytes]:
+        yield b'{"jsonrpc":"2.0","id":1,"method":"eth_subscribe"}'
+        await pushed.wait()
+
+    await Conversation(Door(answering), CONTEXT, outbox).run(messages(), asyncio.Event())
+    assert [b'"result":"id"' in frame for frame in wire.frames] == [True, False]
