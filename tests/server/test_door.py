@@ -187,7 +187,7 @@ async def test_what_waits_for_an_answer_waits_for_the_message_whatever_task_answ
 
     async def call() -> Answer:
         after_answer(push)
-        return result('"id"')
+        return result("id")
 
     async def answering(_: Request, __: Context) -> Answer:
         (answer,) = await asyncio.gather(call())  # as the library behind the proxy's own methods does
