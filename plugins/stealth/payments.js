@@ -11,6 +11,7 @@ import { newStealthAddress, metadataOf, SCHEME } from "./scheme.js";
 import { CODES, refusal } from "./refusal.js";
 
 const ANNOUNCE = "announce(uint256,address,bytes,bytes)";
+const TRANSFER = "transfer(address,uint256)";
 const SENT = new Set(["submitted", "mined", "confirmed"]);
 const OPEN = new Set(["announcing", "paying", "paid"]);
 
@@ -57,8 +58,8 @@ export class Payments {
     return (await this.#database.scan({ start, end: "pay0", limit })).map(([, text]) => JSON.parse(text));
   }
 
-  /** Begin a payment of `value` wei to a meta-address. Throws a refusal for one that is none. */
-  async begin(metaAddress, value, key) {
+  /** Begin a payment of `value` of `token` (null: ETH) to a meta-address. Throws a refusal for one that is none. */
+  async begin(metaAddress, value, key, token = null) {
     let made;
     try {
       made = newStealthAddress(metaAddress);
@@ -67,7 +68,7 @@ export class Payments {
     }
     const payment = {
       ...{ stealthAddress: made.stealthAddress, ephemeralPublicKey: made.ephemeralPublicKey },
-      ...{ metadata: metadataOf(made.viewTag, value), to: metaAddress, value: value.toString(), key },
+      ...{ metadata: metadataOf(made.viewTag, value, token), to: metaAddress, value: value.toString(), token, key },
       ...{ announce: { state: "none", operation: null }, transfer: { state: "none", operation: null }, error: null },
     };
     try {
@@ -89,10 +90,11 @@ export class Payments {
   async resume(address) {
     const payment = await this.get(address);
     if (payment === null) throw refusal(CODES.unknown, `${address} is no stealth address that was paid from here`);
-    const { announce, transfer } = payment;
+    const { announce, transfer, token = null } = payment;
     if (["asking", "failed"].includes(announce.state)) return await this.#ask(payment, "announce");
     if (!["asking", "failed"].includes(transfer.state)) throw refusal(CODES.nothing, `the payment to ${address} is ${statusOf(payment)}`);
-    if (await this.#chain.balance(address) >= BigInt(payment.value) || await this.#chain.nonce(address) > 0) {
+    const held = token === null ? await this.#chain.balance(address) : await this.#chain.held(token, address);
+    if (held >= BigInt(payment.value) || await this.#chain.nonce(address) > 0) {
       transfer.state = "done";
       await this.#save(payment);
       throw refusal(CODES.nothing, `the payment has arrived at ${address}`);
@@ -122,14 +124,14 @@ export class Payments {
 
   async #ask(payment, name) {
     const part = payment[name];
-    const { stealthAddress, ephemeralPublicKey, metadata, value } = payment;
+    const { stealthAddress, ephemeralPublicKey, metadata, value, token = null } = payment;
     Object.assign(part, { state: "asking", operation: null });
     payment.error = null;
     await this.#save(payment);
     try {
       const args = [BigInt(SCHEME), stealthAddress, ephemeralPublicKey, metadata];
       part.operation = name === "transfer"
-        ? await this.#gateway.transfer({ to: stealthAddress, value: BigInt(value) })
+        ? await this.#gateway.transfer({ to: stealthAddress, value: BigInt(value), ...(token !== null && { token }) })
         : await this.#gateway.plan([{ gateway: "announcer", function: ANNOUNCE, args }]);
     } catch (error) {
       Object.assign(part, { state: "failed" });
@@ -175,7 +177,7 @@ export function statusOf({ announce, transfer }) {
 }
 
 function subjectOf({ kind, steps }) {
-  if (kind === "transfer") return steps[0].to;
+  if (kind === "transfer") return steps[0].function === TRANSFER ? steps[0].args[0] : steps[0].to; // of a token, or of ETH
   const { function: name, args } = steps[0];
   return kind === "plan" && name === ANNOUNCE && args ? args[1] : null;
 }

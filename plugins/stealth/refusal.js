@@ -6,4 +6,4 @@ export function refusal(code, message) {
 }
 
 /** The codes of this plugin (README.md). */
-export const CODES = { recipient: 1, funds: 2, registered: 3, unknown: 4, nothing: 5, key: 6, refused: 7 };
+export const CODES = { recipient: 1, funds: 2, registered: 3, unknown: 4, nothing: 5, key: 6, refused: 7, gas: 8 };

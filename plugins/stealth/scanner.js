@@ -4,11 +4,12 @@
 // Store: `scan` is the cursor and the count, `found/ADDRESS` an address with the announcements that stand on the chain. An address
 // whose announcement a reorg took back stays: money may lie there, and its key needs the announcement.
 
-import { isFor, readAnnouncement } from "./scheme.js";
+import { isFor, readAnnouncement, tokenOf } from "./scheme.js";
 
 const AT_ONCE = 32; // announcements between two writes
 const BREATH = 8; // between two moments for everything else that waits: an announcement takes some milliseconds
 const MAX_KNOWN = 64; // announcements of one address that are told apart: anybody may repeat them for ever
+const MAX_TOKENS = 16; // tokens of one address that are listed: anybody may name more; `sweepToken` takes any
 
 /** Finds what is for `keys`. `load` first. */
 export class Scanner {
@@ -61,8 +62,12 @@ export class Scanner {
       if (at % BREATH === 0) await new Promise((resolve) => setTimeout(resolve, 0));
       const told = readAnnouncement(log);
       if (told === null || !isFor(this.#keys, told)) continue;
-      const add = (row) => row.announced.includes(idOf(log)) || row.announced.length >= MAX_KNOWN || row.announced.push(idOf(log));
-      await this.#change(changed, log, add, { ...told, block: Number(log.blockNumber), announced: [] });
+      const token = tokenOf(log);
+      const add = (row) => {
+        noted(row.announced, idOf(log), MAX_KNOWN);
+        if (token !== null) noted(row.tokens ??= [], token, MAX_TOKENS);
+      };
+      await this.#change(changed, log, add, { ...told, block: Number(log.blockNumber), announced: [], tokens: [] });
     }
     const { blockNumber, logIndex, blockHash } = logs.at(-1);
     await this.#save(changed, { block: Number(blockNumber), logIndex: Number(logIndex), hash: blockHash });
@@ -96,6 +101,10 @@ export class Scanner {
   #all() {
     return this.#database.scan({ prefix: "found/" });
   }
+}
+
+function noted(known, one, most) {
+  if (!known.includes(one) && known.length < most) known.push(one);
 }
 
 function keyOf(address) {

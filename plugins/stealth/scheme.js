@@ -14,6 +14,8 @@ export const SCHEME_TOPIC = numberToHex(SCHEME, { size: 32 });
 
 const META = /^(?:st:[a-z0-9-]{1,32}:)?(0x(?:0[23][0-9a-f]{64}){1,2})$/i;
 const ETH_SELECTOR = "0xeeeeeeee", ETH_ADDRESS = "0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"; // ERC-5564, "metadata" of a payment in ETH
+const TRANSFER_SELECTOR = "0xa9059cbb"; // transfer(address,uint256)
+const TOKEN = /^0x..(?!eeeeeeee)[0-9a-f]{8}(?!e{40}|0{40})([0-9a-f]{40})[0-9a-f]{64}/; // ERC-5564, "metadata" of a payment in a token
 const CONTENT = [{ type: "bytes" }, { type: "bytes" }];
 
 /** Both keys of one receiver: private keys as 0x data, public ones compressed. */
@@ -42,9 +44,16 @@ export function newStealthAddress(metaAddress, ephemeralPrivateKey) {
   return generateStealthAddress({ stealthMetaAddressURI: metaAddress, schemeId: SCHEME, ephemeralPrivateKey });
 }
 
-/** Return the metadata that announces `value` wei: view tag, then what ERC-5564 recommends for ETH. */
-export function metadataOf(viewTag, value) {
-  return concatHex([viewTag, ETH_SELECTOR, ETH_ADDRESS, numberToHex(value, { size: 32 })]);
+/** Return the metadata that announces `value` of `token` (null: ETH): view tag, then what ERC-5564 recommends. */
+export function metadataOf(viewTag, value, token = null) {
+  const what = token === null ? [ETH_SELECTOR, ETH_ADDRESS] : [TRANSFER_SELECTOR, token];
+  return concatHex([viewTag, ...what, numberToHex(value, { size: 32 })]);
+}
+
+/** Return the token that a readable log's metadata names, null for ETH, or for what says nothing. Anybody may write anything there. */
+export function tokenOf({ data }) {
+  const found = TOKEN.exec(decodeAbiParameters(CONTENT, data)[1].toLowerCase());
+  return found === null ? null : getAddress(`0x${found[1]}`);
 }
 
 /** Return `{stealthAddress, ephemeralPublicKey, viewTag}` of a log, null for what no payment of scheme 1 could have announced. */

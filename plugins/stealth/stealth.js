@@ -20,6 +20,8 @@ const MAX_PAGE = 100n;
 const text = (name) => ({ name, type: "string" });
 const address = (name) => ({ name, type: "address" });
 const wei = (name) => ({ name, type: "uint256" });
+const TOKENS = { name: "tokens", type: "tuple[]", components: [address("token"), wei("balance")] };
+const SWEPT = [{ name: "transactionHash", type: "bytes32" }, wei("value"), wei("fee")];
 const PAGE = [text("after"), { name: "limit", type: "uint64" }];
 
 /** One owner's stealth addresses. */
@@ -62,6 +64,15 @@ export default class Stealth {
           idempotent: true,
         },
         {
+          name: "sendToken",
+          description: "Pay a token to a meta-address (st:eth:0x…) or to an account that registered one: an announcement, then a transfer.",
+          call: (token, to, value, call) => this.send(to, value, call, token),
+          params: [address("token"), text("to"), wei("value")],
+          returns: [address("stealthAddress"), text("operation")],
+          approval: "policy",
+          idempotent: true,
+        },
+        {
           name: "resume",
           description: "Ask the owner again for what is missing of a payment that was refused, failed or interrupted.",
           call: (stealthAddress) => this.resume(stealthAddress),
@@ -78,7 +89,7 @@ export default class Stealth {
             {
               name: "payments",
               type: "tuple[]",
-              components: [address("stealthAddress"), text("to"), wei("value"), text("status"), text("error")],
+              components: [address("stealthAddress"), text("to"), text("asset"), wei("value"), text("status"), text("error")],
             },
             text("next"),
           ],
@@ -93,7 +104,7 @@ export default class Stealth {
             {
               name: "addresses",
               type: "tuple[]",
-              components: [address("stealthAddress"), wei("balance"), { name: "block", type: "uint64" }, { name: "announced", type: "bool" }, text("swept")],
+              components: [address("stealthAddress"), wei("balance"), { name: "block", type: "uint64" }, { name: "announced", type: "bool" }, text("swept"), TOKENS],
             },
             text("next"),
           ],
@@ -104,7 +115,23 @@ export default class Stealth {
           description: "Empty one of the owner's stealth addresses into the main account.",
           call: (stealthAddress) => this.sweep(stealthAddress),
           params: [address("stealthAddress")],
-          returns: [{ name: "transactionHash", type: "bytes32" }, wei("value"), wei("fee")],
+          returns: SWEPT,
+          approval: "policy",
+        },
+        {
+          name: "sweepToken",
+          description: "Move all of a token from one of the owner's stealth addresses to the main account.",
+          call: (stealthAddress, token) => this.sweepToken(stealthAddress, token),
+          params: [address("stealthAddress"), address("token")],
+          returns: SWEPT,
+          approval: "policy",
+        },
+        {
+          name: "fundSweep",
+          description: "Send a stealth address the gas that sweeping a token from it takes, from the main account.",
+          call: (stealthAddress, token) => this.fundSweep(stealthAddress, token),
+          params: [address("stealthAddress"), address("token")],
+          returns: [text("operation")],
           approval: "policy",
         },
       ],
@@ -158,23 +185,25 @@ export default class Stealth {
     return { metaAddress: `st:eth:${found}` };
   }
 
-  async send(to, value, { origin, idempotencyKey }) {
+  async send(to, value, { origin, idempotencyKey }, token = null) {
     const key = idempotencyKey === undefined ? null : `${origin} ${idempotencyKey}`;
     return await this.turn(async () => {
       const known = await this.paid.under(key);
-      const payment = known === null ? await this.begin(to, value, key) : await this.paid.again(known);
+      const payment = known === null ? await this.begin(to, value, key, token) : await this.paid.again(known);
       await this.publish();
       return { stealthAddress: payment.stealthAddress, operation: payment.announce.operation ?? "" };
     });
   }
 
-  async begin(to, value, key) {
+  async begin(to, value, key, token) {
     if (value === 0n) throw refusal(CODES.funds, "value: more than nothing");
     const metaAddress = isAddress(to, { strict: false }) ? readMetaAddress((await this.lookup(to)).metaAddress) : readMetaAddress(to);
     if (metaAddress === null) throw refusal(CODES.recipient, "to: an address, or a meta-address st:eth:0x… of 33 or 66 bytes");
-    const held = await this.chain.balance(this.injected.layer1OwnerAddress);
-    if (held < value) throw refusal(CODES.funds, `the main account has ${held} wei, which is less than ${value}`);
-    return await this.paid.begin(metaAddress, value, key);
+    const owner = this.injected.layer1OwnerAddress;
+    const held = token === null ? await this.chain.balance(owner) : await this.chain.held(token, owner);
+    const unit = token === null ? "wei" : `of token ${token}`;
+    if (held < value) throw refusal(CODES.funds, `the main account has ${held} ${unit}, which is less than ${value}`);
+    return await this.paid.begin(metaAddress, value, key, token);
   }
 
   async resume(stealthAddress) {
@@ -190,7 +219,7 @@ export default class Stealth {
   async payments(after, limit) {
     const rows = await this.paid.list(after, pageOf(limit));
     const payments = rows.map((row) => ({
-      ...{ stealthAddress: row.stealthAddress, to: `st:eth:${row.to}`, value: BigInt(row.value) },
+      ...{ stealthAddress: row.stealthAddress, to: `st:eth:${row.to}`, asset: row.token ?? "ETH", value: BigInt(row.value) },
       ...{ status: statusOf(row), error: row.error ?? "" },
     }));
     return { payments, next: nextOf(rows, limit) };
@@ -198,20 +227,34 @@ export default class Stealth {
 
   async list(after, limit) {
     const rows = await this.scanner.list(after, pageOf(limit));
-    const addresses = await Promise.all(rows.map(async ({ stealthAddress, block, announced }) => ({
+    const addresses = await Promise.all(rows.map(async ({ stealthAddress, block, announced, tokens = [] }) => ({
       ...{ stealthAddress, block, announced: announced.length > 0 },
       balance: await this.chain.balance(stealthAddress),
       swept: await this.sweeps.last(stealthAddress) ?? "",
+      tokens: await Promise.all(tokens.map(async (token) => ({ token, balance: await this.chain.held(token, stealthAddress) }))),
     })));
     return { addresses, next: nextOf(rows, limit) };
   }
 
   async sweep(stealthAddress) {
+    return await this.turn(async () => await this.sweeps.sweep(await this.mine(stealthAddress)));
+  }
+
+  async sweepToken(stealthAddress, token) {
+    return await this.turn(async () => await this.sweeps.sweepToken(await this.mine(stealthAddress), token));
+  }
+
+  async fundSweep(stealthAddress, token) {
     return await this.turn(async () => {
-      const found = await this.scanner.get(stealthAddress);
-      if (found === null) throw refusal(CODES.unknown, `${stealthAddress} is none of the stealth addresses that were found`);
-      return await this.sweeps.sweep(found);
+      const value = await this.sweeps.lacking(await this.mine(stealthAddress), token);
+      return { operation: await this.injected.gateway.transfer({ to: stealthAddress, value }) };
     });
+  }
+
+  async mine(stealthAddress) {
+    const found = await this.scanner.get(stealthAddress);
+    if (found === null) throw refusal(CODES.unknown, `${stealthAddress} is none of the stealth addresses that were found`);
+    return found;
   }
 
   async onLogs({ logs, removed }) {

@@ -22,7 +22,7 @@ export class Operations extends Map {
     const calls = kind === "plan" ? params.steps : [params];
     for (const call of calls) this.#mustBeListed(kind, call);
     const id = `op-${this.size + 1}`, plugin = this.#host.manifest?.id ?? "test";
-    this.set(id, { id, plugin, kind, status: "awaiting_approval", steps: calls.map((call) => ({ ...call, status: "pending" })) });
+    this.set(id, { id, plugin, kind, status: "awaiting_approval", steps: calls.map((call) => ({ ...shown(kind, call), status: "pending" })) });
     this.#carryOut(id, kind, params);
     return { operation: id };
   }
@@ -76,4 +76,11 @@ export class Operations extends Map {
       throw refused(4100, `${name ?? kind} is no ${kind} function of a gateway in plugin.toml`);
     }
   }
+}
+
+/** Return what a host call asks for as a step shows it: a transfer's has no gateway, and for a token is a call of the token's. */
+function shown(kind, call) {
+  if (kind !== "transfer") return call;
+  const { to, value, token } = call, step = { gateway: null, function: null, args: [], value, to };
+  return token === undefined ? step : { ...step, function: "transfer(address,uint256)", args: [to, value], value: "0x0", to: token };
 }

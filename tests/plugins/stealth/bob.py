@@ -25,6 +25,12 @@ ANNOUNCER = "0x55649E01B5Df198D18D95b5cc5051630cfD45564"
 REGISTRY = "0x6538E6bf4B0eBd30A8Ea093027Ac2422ce5d6538"
 ANNOUNCEMENT = "0x" + keccak(text="Announcement(uint256,address,address,bytes,bytes)").hex()
 PRICE = 10**10
+# A token in 79 bytes: a million units are the creator's; balanceOf, transfer, and nothing else.
+TOKEN = bytes.fromhex(
+    "620f42403355604f6012600039604f6000f3"  # the creation, and then what stands there
+    "60003560e01c806370a0823114601e5763a9059cbb14602b575b600080fd5b6004355460005260206000f3"
+    "5b60243533548181106019578190033355600435805482019055600160005260206000f3"
+)
 
 
 class Receiver:
@@ -105,6 +111,18 @@ class Bob:
             await self.send(address, value=value)
         await self.announce(address, ephemeral, tag + b"\xee" * 24 + value.to_bytes(32, "big"))
         return address
+
+    async def pay_token(self, meta: bytes, token: str, value: int) -> str:
+        """Pay a token and announce it; return the stealth address."""
+        address, ephemeral, tag = stealth_for(meta)
+        await self.send(token, call("transfer(address,uint256)", address, value))
+        named = bytes.fromhex("a9059cbb" + token[2:])
+        await self.announce(address, ephemeral, tag + named + value.to_bytes(32, "big"))
+        return address
+
+    async def holds(self, token: str, address: str) -> int:
+        data = "0x" + call("balanceOf(address)", address).hex()
+        return int(await self.l1.call("eth_call", {"to": token, "data": data}, "latest"), 16)
 
     async def found(self) -> dict[str, int]:
         """Return his stealth addresses with their private keys, from all announcements there are."""

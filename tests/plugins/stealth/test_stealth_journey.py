@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from eth_utils.address import to_checksum_address
 
 from proxy.app.daemon import open_daemon
 from proxy.app.options import RunOptions
@@ -20,7 +21,7 @@ from proxy.upstream.l1 import L1
 from proxy.wallet.keystore import Keystore
 from tests.conftest import TEST_PHRASE, Anvil
 from tests.host.conftest import bundler_cache  # noqa: F401 - a fixture
-from tests.plugins.stealth.bob import ANNOUNCER, Bob, receipt_of
+from tests.plugins.stealth.bob import ANNOUNCER, TOKEN, Bob, receipt_of
 from tests.plugins.stealth.bundles import archive
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
@@ -167,3 +168,28 @@ async def _alice_pays_bob(alice: Alice, bob: Bob) -> None:
     assert sent["stealthAddress"] in found
     assert await bob.balance(sent["stealthAddress"]) == ETH // 2
     assert await bob.balance(alice.address) == before - ETH // 2 - fees
+
+
+async def test_a_token_is_found_swept_and_sent(alice: Alice, bob: Bob) -> None:
+    async with alice.running():
+        meta = bytes.fromhex((await alice.invoke("metaAddress", {}))["metaAddress"].removeprefix("st:eth:0x"))
+        token = to_checksum_address((await bob.send(None, TOKEN))["contractAddress"])
+        paid = await bob.pay_token(meta, token, 700)
+        await alice.until(lambda state: state["found"] == 1)
+        assert [row["tokens"] for row in await alice.listed()] == [[{"token": token, "balance": hex(700)}]]
+        funded = await alice.invoke("fundSweep", {"stealthAddress": paid, "token": token})
+        async with asyncio.timeout(30):
+            while (await alice.ask("l2_getOperations", "stealth", funded["operation"]))[0]["status"] != "done":  # noqa: ASYNC110 - polled
+                await asyncio.sleep(0.02)
+        swept = await alice.invoke("sweepToken", {"stealthAddress": paid, "token": token})
+        receipt = await receipt_of(bob.l1, swept["transactionHash"])
+        assert (receipt["status"], int(swept["value"], 16)) == ("0x1", 700)
+        assert (await bob.holds(token, paid), await bob.holds(token, alice.address)) == (0, 700)
+        sent = await alice.invoke(
+            "sendToken", {"token": token, "to": f"st:eth:0x{bob.receiver.meta.hex()}", "value": 300}
+        )
+        await alice.until(lambda state: not any(state["payments"].values()))
+        assert sent["stealthAddress"] in await bob.found()
+        assert (await bob.holds(token, sent["stealthAddress"]), await bob.holds(token, alice.address)) == (300, 400)
+        payments = (await alice.invoke("payments", {"after": "", "limit": 0}))["payments"]
+        assert [(row["asset"], row["status"]) for row in payments] == [(token, "done")]

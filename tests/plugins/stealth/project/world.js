@@ -26,16 +26,23 @@ export function keysOf(seed) {
   return probe.keysFrom(below("0'/0'"), below("0'/1'"));
 }
 
-/** A chain that knows balances and registrations. */
-export function chain({ balances = {}, registered = {}, nonces = {}, sent = [], baseFee = 10n ** 9n } = {}) {
+/** Answer `balanceOf` from holdings by address; a token whose holdings are an error reverts. */
+function balanceOf(holdings, data) {
+  if (holdings instanceof Error) throw holdings;
+  const found = Object.entries(holdings).find(([address]) => data.toLowerCase().endsWith(address.slice(2).toLowerCase()));
+  return "0x" + BigInt(found?.[1] ?? 0).toString(16).padStart(64, "0");
+}
+
+/** A chain that knows balances, of tokens as well, and registrations. */
+export function chain({ balances = {}, tokens = {}, registered = {}, nonces = {}, sent = [], baseFee = 10n ** 9n } = {}) {
   const lower = (table) => Object.fromEntries(Object.entries(table).map(([name, value]) => [name.toLowerCase(), value]));
   const hex = (value) => "0x" + BigInt(value ?? 0).toString(16);
-  const state = { balances: lower(balances), nonces: lower(nonces), sent, baseFee };
+  const state = { tokens: lower(tokens), balances: lower(balances), nonces: lower(nonces), sent, baseFee };
   const layer1 = new FakeLayer1({
     answers: {
       eth_getBalance: (address) => hex(state.balances[address.toLowerCase()]),
       eth_getTransactionCount: (address) => hex(state.nonces[address.toLowerCase()]),
-      eth_call: ({ data }) => probe.encodeAbiParameters([{ type: "bytes" }], [lower(registered)["0x" + data.slice(34, 74)] ?? "0x"]),
+      eth_call: ({ to, data }) => state.tokens[to.toLowerCase()] !== undefined ? balanceOf(state.tokens[to.toLowerCase()], data) : probe.encodeAbiParameters([{ type: "bytes" }], [lower(registered)["0x" + data.slice(34, 74)] ?? "0x"]),
       eth_maxPriorityFeePerGas: "0x3b9aca00",
       eth_estimateGas: "0x5208",
       eth_getBlockByNumber: (at) => {
@@ -68,9 +75,9 @@ export function announcement({ stealthAddress, ephemeralPublicKey, viewTag, meta
 }
 
 /** Return the log of a payment to `keys`, with its stealth address. */
-export function payment(keys) {
+export function payment(keys, token = null) {
   const made = probe.newStealthAddress(probe.metaAddressOf(keys));
-  return { ...made, log: announcement(made) };
+  return { ...made, log: announcement({ ...made, metadata: probe.metadataOf(made.viewTag, 1n, token) }) };
 }
 
 function word(address) {

@@ -155,3 +155,26 @@ Deno.test("nothing is begun for what cannot be paid", async () => {
   assert.equal(owner.of("plan").length, 1);
   await sending.stop();
 });
+
+Deno.test("a token: announced as what it is, transferred by the proxy, and resumed until it has arrived", async () => {
+  const token = "0x2222222222222222222222222222222222222222";
+  const owner = new Owner(), layer1 = chain({ tokens: { [token]: { [OWNER]: 9n } } }), sending = sender(owner, layer1);
+  await sending.start();
+  await assert.rejects(sending.invoke("sendToken", { token, to: BOB, value: 10n }), /has 9 of token 0x2{40}, which is less than 10/);
+  const { stealthAddress } = await sending.invoke("sendToken", { token, to: BOB, value: 9n }, { key: "one" });
+  await owner.approve(sending, "running");
+  const [, ephemeralPublicKey, metadata] = [owner.of("plan")[0].steps[0].args[0], owner.of("plan")[0].steps[0].args[2], owner.of("plan")[0].steps[0].args[3]];
+  assert.equal(metadata, `${metadata.slice(0, 4)}a9059cbb${token.slice(2)}${"9".padStart(64, "0")}`);
+  assert.ok(probe.isFor(bob, { stealthAddress, ephemeralPublicKey, viewTag: metadata.slice(0, 4) }));
+  const [transfer] = owner.of("transfer");
+  assert.deepEqual([transfer.steps[0].to, transfer.steps[0].args], [token, [stealthAddress, "0x9"]]);
+  await owner.tell(sending, transfer, "rejected");
+  assert.deepEqual(await statuses(sending), ["refused"]);
+  await sending.invoke("resume", { stealthAddress });
+  await owner.tell(sending, owner.of("transfer").at(-1), "failed");
+  layer1.state.tokens[token][stealthAddress] = 9n;
+  await assert.rejects(sending.invoke("resume", { stealthAddress }), /has arrived/);
+  const [row] = (await sending.invoke("payments", PAGE)).payments;
+  assert.deepEqual([row.asset, row.value], [token, "0x9"]);
+  await sending.stop();
+});

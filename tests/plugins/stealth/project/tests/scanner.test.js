@@ -106,3 +106,13 @@ Deno.test("sites read no stealth address in the state", async () => {
   assert.equal(alice.state.metaAddress, `st:eth:${probe.metaAddressOf(mine)}`);
   await alice.stop();
 });
+
+Deno.test("anybody may announce any token for an address: a few are listed, the first of them", async () => {
+  const alice = host("alice", chain()), first = payment(mine, "0x" + "11".repeat(20));
+  await alice.start();
+  const more = Array.from({ length: 40 }, (_, index) => announcement({ ...first, metadata: probe.metadataOf(first.viewTag, 1n, "0x" + (index + 16).toString(16).repeat(20)) }));
+  await alice.mine({ logs: [first.log, first.log, ...more] });
+  const [row] = (await alice.invoke("list", PAGE)).addresses;
+  assert.deepEqual([row.tokens.length, row.tokens[0].token, row.tokens[1].token], [16, "0x" + "11".repeat(20), "0x" + "10".repeat(20)]);
+  await alice.stop();
+});

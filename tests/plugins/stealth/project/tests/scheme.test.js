@@ -45,3 +45,13 @@ Deno.test("what is no meta-address", () => {
   }
   assert.equal(probe.readMetaAddress(`st:base:${SDK_META.toUpperCase().replace("0X", "0x")}`), SDK_META);
 });
+
+Deno.test("what an announcement's metadata names", () => {
+  const token = "0x2222222222222222222222222222222222222222", word = "0".repeat(64);
+  const named = (metadata) => probe.tokenOf(announcement({ stealthAddress: token, ephemeralPublicKey: "0x02" + "11".repeat(32), metadata }));
+  assert.equal(named(probe.metadataOf("0x5a", 1n, token)), token);
+  assert.equal(named(`0x5a23b872dd${token.slice(2)}${word}ff`), token); // transferFrom, and more behind it
+  for (const none of [probe.metadataOf("0x5a", 1n), "0x5a", `0x5aa9059cbb${token.slice(2)}`, `0x5aa9059cbb${"0".repeat(40)}${word}`, `0x5aeeeeeeee${token.slice(2)}${word}`]) {
+    assert.equal(named(none), null, none);
+  }
+});
