@@ -16,7 +16,7 @@ from middleware.waist import LargeReply
 from proxy.upstream import envelope
 from proxy.upstream.arrival import Keeping, Lost, Oversize
 from proxy.upstream.exchange import Exchange
-from proxy.upstream.failures import Broken, Late, NodeFailure, Overloaded, Unreachable
+from proxy.upstream.failures import Broken, Late, NodeFailure, Overloaded
 from proxy.upstream.http_response import NotHttp, ResponseReader
 
 _TOO_MANY: Final = 429
@@ -152,19 +152,22 @@ def _checked(reader: ResponseReader, raw_id: bytes) -> bytes | LargeReply:
     if isinstance(body, Oversize):
         raise body.refusal()
     if 300 <= status < 400:
-        raise Unreachable(f"it redirects elsewhere (HTTP {status}); give its final URL")
+        raise Broken(f"it redirects elsewhere (HTTP {status}); give its final URL", repeatable=False)
     if isinstance(body, Lost):
         raise Broken(f"the L1 node's answer is unusable: {body.trouble}", repeatable=False)
     if isinstance(body, LargeReply):
         return body
     refuses = status == _TOO_MANY or status >= 500
     try:
-        given = envelope.read(body, strictly=status != 200).id
+        incoming = envelope.read(body, strictly=status != 200)
     except msgspec.DecodeError as error:
         what = "something that is not JSON-RPC" if status == 200 else f"HTTP {status}"
         raise Broken(f"the L1 node answered with {what}", repeatable=False) from error
+    if incoming.method is not msgspec.UNSET:
+        raise Broken("the L1 node answered with a notification", repeatable=False)
     if refuses:
         raise Overloaded(f"it answered with HTTP {status}", body)
+    given = incoming.id
     if given is not msgspec.UNSET and (found := bytes(given)) != raw_id and envelope.is_of_another(found, raw_id):
         raise Broken("the L1 node answered another request than the one it was asked", repeatable=False)
     return body

@@ -194,6 +194,36 @@ async def test_redirects_are_not_followed(short_tmp: Path) -> None:
     assert elsewhere.connections == 0
 
 
+async def test_what_was_redirected_after_it_was_sent_is_sent_to_nobody_else(short_tmp: Path) -> None:
+    async def answer(request: dict[str, Any]) -> bytes:
+        return result(request, "done" if request["method"] == "evm_mine" else "0x1")
+
+    def reply(body: bytes) -> bytes:
+        moved = b"HTTP/1.1 303 See Other\r\nLocation: /done\r\nContent-Length: 0\r\n\r\n"
+        return moved if b"done" in body else ok(body)
+
+    first, second = FakeNode(answer), FakeNode()
+    async with first.http(reply=reply) as url, second.ipc(short_tmp / "2.ipc") as other:
+        l1 = L1([url, other])
+        assert await l1.call("eth_gasPrice") == "0x1"
+        with pytest.raises(Disconnected, match=r"redirects elsewhere.*whether it took effect is unknown"):
+            await l1.call("evm_mine")
+        assert (first.methods().count("evm_mine"), second.methods().count("evm_mine")) == (1, 0)
+        await l1.close()
+
+
+async def test_over_http_a_notification_answers_nothing(short_tmp: Path) -> None:
+    async def answer(request: dict[str, Any]) -> bytes:
+        if request["params"] == ["0x01"]:
+            return b'{"jsonrpc":"2.0","method":"eth_subscription","params":{"subscription":"0x1","result":"0x7"}}'
+        return result(request, "0x2")
+
+    async with behind(FakeNode(answer), "http", short_tmp) as l1:
+        with pytest.raises(Disconnected, match="a notification"):
+            await l1.forward(BALANCE)
+        assert await l1.call("eth_getBalance") == "0x2"
+
+
 async def test_nothing_but_the_proxys_own_headers_leaves(short_tmp: Path) -> None:
     def with_cookie(body: bytes) -> bytes:
         return ok(body).replace(b"\r\n\r\n", b"\r\nSet-Cookie: a=b; Path=/\r\n\r\n", 1)
