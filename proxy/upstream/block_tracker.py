@@ -34,7 +34,8 @@ _LAGGING_LOOKS = 8  # looks in a row that show an older block before a chain tha
 class BlockTracker:
     """Follows the chain behind `call` (L1.call). `interval`: seconds between looks; `deeply_changed` is awaited when no remembered
     block is left on the chain, or the chain has become shorter, and raises `Disconnected` when it is another chain; `goes_back` tells
-    whether this chain can become shorter (a dev node's can) or an older block is only a node that lags.
+    whether this chain can become shorter (a dev node's can) or an older block is only a node that lags; `pushes_bodies`
+    whether nodes of its kind tell `newHeads` with the body.
     """
 
     def __init__(
@@ -43,12 +44,13 @@ class BlockTracker:
         interval: Callable[[], float],
         deeply_changed: Callable[[], Awaitable[None]],
         goes_back: Callable[[], bool] = lambda: True,
+        pushes_bodies: Callable[[], bool] = lambda: False,
     ) -> None:
         self.head: Head | None = None
         self.finalized: Head | None = None
         self.safe: Head | None = None
         self.figures = ChainFigures()
-        self._reader = ChainReader(call)
+        self._reader = ChainReader(call, pushes_bodies)
         self._interval = interval
         self._deeply_changed = deeply_changed
         self._goes_back = goes_back

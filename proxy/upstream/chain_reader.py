@@ -27,11 +27,14 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class ChainReader:
-    """Reads blocks by `call` (L1.call). `told_whole`: whether the node pushes blocks with their bodies."""
+    """Reads blocks by `call` (L1.call). `told_whole`: whether the node pushes blocks with their bodies; None while it has pushed
+    none, and `pushes_bodies` tells whether its kind does.
+    """
 
-    def __init__(self, call: Callable[..., Awaitable[Any]]) -> None:
-        self.told_whole = False
+    def __init__(self, call: Callable[..., Awaitable[Any]], pushes_bodies: Callable[[], bool]) -> None:
+        self.told_whole: bool | None = None
         self._call = call
+        self._pushes_bodies = pushes_bodies
 
     async def latest(self) -> Block | None:
         """Return the newest block."""
@@ -79,7 +82,8 @@ class ChainReader:
         block = await self._call(method, which, False)
         if block is None:
             return None
-        return Block(read_head(block, method), as_pushed(block, whole=self.told_whole))
+        whole = self._pushes_bodies() if self.told_whole is None else self.told_whole
+        return Block(read_head(block, method), as_pushed(block, whole=whole))
 
 
 def _follows(head: Head, parent: Head | None) -> None:

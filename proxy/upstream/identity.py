@@ -63,6 +63,11 @@ def is_dev_node(address: Address, client_version: str, chain_id: int) -> bool:
     return address.local and kind and public_name(chain_id) is None
 
 
+def announces_bodies(client_version: str) -> bool:
+    """Tell whether nodes of this kind push whole blocks to `newHeads`, and not headers alone."""
+    return client_version.lower().startswith("anvil")
+
+
 def read_pin(path: Path) -> ChainIdentity | None:
     """Return the chain the data directory belongs to; None when it belongs to none yet. Raise `BadPin`."""
     try:

@@ -27,7 +27,7 @@ from proxy.upstream.exchange import Deadlines
 from proxy.upstream.failover import Failover, Nobody, refuses, unknown
 from proxy.upstream.failures import Late, NodeFailure, Overloaded, Unreachable, WrongChain
 from proxy.upstream.following import POLL_DEV, POLL_FAR, POLL_NEAR, Following
-from proxy.upstream.identity import ChainIdentity, read_pin, write_pin
+from proxy.upstream.identity import ChainIdentity, announces_bodies, read_pin, write_pin
 from proxy.upstream.line import Line
 from proxy.upstream.node import Node
 from proxy.upstream.passage import Passage
@@ -78,7 +78,9 @@ class L1:
         self.nodes += [Node(parse(url), self.keeping, self._admit, self._choose) for url in urls]
         self.several = len(self.nodes) > 1
         self._choose()
-        self._following = Following(self._line, self.call, self._confirm, self._revive, self._poll_seconds)
+        self._following = Following(
+            self._line, self.call, self._confirm, self._revive, self._poll_seconds, self._pushes_bodies
+        )
         self.blocks: BlockTracker = self._following.blocks
 
     @staticmethod
@@ -276,6 +278,9 @@ class L1:
         if self._identity is not None and self.is_dev:
             return POLL_DEV
         return POLL_NEAR if all(node.address.local for node in self.nodes) else POLL_FAR
+
+    def _pushes_bodies(self) -> bool:
+        return self._identity is not None and announces_bodies(self._present().client_version)
 
     def _in_order(self) -> list[Node]:
         """Return the nodes as they should be asked: good ones first, each group in the order of the config."""
