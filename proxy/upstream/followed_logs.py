@@ -161,7 +161,8 @@ async def follow_logs(logs: FollowedLogs, events: Events) -> None:
         while left:
             if events.reorganised or len(left) == 1:
                 left = still_true([*left, *events.drain()])
-            await logs.read_ahead(left)
+            if not waits.waiting:  # a node that fails is asked for one block at a time
+                await logs.read_ahead(left)
             if await _taken(logs, left[0], waits):
                 del left[0]
 
@@ -174,11 +175,13 @@ class _Waits:
 
     def over(self) -> None:
         """Learn that something was read."""
+        self.waiting = False
         self._pause = _FIRST_PAUSE
         self._refused_at: float | None = None
 
     async def pause(self) -> None:
         """Wait, each time for longer."""
+        self.waiting = True
         await asyncio.sleep(self._pause)
         self._pause = min(_LONGEST_PAUSE, self._pause * 2)
 

@@ -416,6 +416,24 @@ async def test_anvil_reorgs_reverts_and_resets(kind: str, anvil: Anvil) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_a_clock_of_the_chain_that_jumps_delays_and_loses_nothing(kind: str, anvil: Anvil) -> None:
+    l1 = L1([getattr(anvil, kind)])
+    await l1.start()
+    try:
+        heads = Told()
+        await l1.subscribe(["newHeads"], heads)
+        for change in (["evm_increaseTime", 50 * 365 * 86400], ["anvil_setTime", 1], ["evm_increaseTime", 86400]):
+            await l1.call(*change)
+            for _ in range(3):
+                await l1.call("evm_mine")
+        assert [number for number, _ in await heads.until(9)] == list(range(1, 10))
+        assert l1.blocks.head is not None
+        assert l1.blocks.figures.reorgs == 0
+    finally:
+        await l1.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_node_restarted_in_the_middle(kind: str, anvil_binary: Path, short_tmp: Path) -> None:
     fixed = ("--timestamp", "1700000000")
     link = short_tmp / "link.ipc"
