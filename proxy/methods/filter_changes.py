@@ -16,6 +16,7 @@ from middleware.errors import Disconnected, RpcError
 from proxy.upstream.block_tracker import BlockTracker
 from proxy.upstream.chain_events import Event, Events, NewHead, still_true
 from proxy.upstream.followed_logs import FollowedLogs
+from proxy.upstream.headers import read_head
 from proxy.upstream.log_filter import LogFilter
 from proxy.upstream.polled import PendingTransactions
 
@@ -111,7 +112,7 @@ class BlockChanges:
             for number in range(lowest, event.head.number):
                 block = await self._l1.call("eth_getBlockByNumber", hex(number), False)
                 if block is not None:
-                    hashes.append(block["hash"])
+                    hashes.append(read_head(block, "eth_getBlockByNumber").hash)
         self._new += [*hashes, event.head.hash]
         return True
 
