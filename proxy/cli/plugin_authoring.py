@@ -99,14 +99,24 @@ def _run_unittest(folder: Path, *, quiet: bool) -> bool:
     if not any((folder / "tests").glob("test*.py")):
         raise Failure(f"there is no tests/test_….py in {folder}")
     sdk = Path(l2proxy_sdk.__file__).parent.parent
-    ended = subprocess.run(
-        [sys.executable, "-m", "unittest", "discover", "-s", "tests"],
+    ended = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", _UNITTEST],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{sdk}", "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=2 if quiet else None,
         check=False,
     )
+    if ended.returncode == _NOTHING_RAN:
+        raise Failure(f"no test ran: {folder / 'tests'} holds no unittest.TestCase with a method test…")
     return ended.returncode == 0
+
+
+_NOTHING_RAN = 5  # as unittest of Python 3.12 has it; 3.11 calls that a success
+_UNITTEST = f"""
+import sys, unittest
+result = unittest.main(None, argv=["unittest", "discover", "-s", "tests"], exit=False).result
+sys.exit({_NOTHING_RAN} if result.wasSuccessful() and not result.testsRun else not result.wasSuccessful())
+"""
 
 
 @click.command("pack")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -60,6 +61,8 @@ def run_tests(folder: Path, manifest: Manifest, l1: str | None, *, quiet: bool, 
         arguments.append(f"--allow-read={','.join(_listed(path) for path in (folder, sdk, MODULES, Path(own)))}")
         if l1 is not None:
             arguments.append(f"--allow-net={_place(l1)}")
+        report = Path(own, "report.xml")
+        arguments.append(f"--junit-path={report}")
         arguments += [str(tests), "--", *([] if l1 is None else [l1])]
         environment = {"DENO_DIR": str(Path(own, "cache")), "DENO_NO_UPDATE_CHECK": "1"}
         if not sys.stdout.isatty():
@@ -68,6 +71,8 @@ def run_tests(folder: Path, manifest: Manifest, l1: str | None, *, quiet: bool, 
         ended = subprocess.run(  # noqa: S603 - the pinned deno
             arguments, cwd=folder, env=environment, stdout=output, check=False
         )
+        if ended.returncode == 0 and re.search(r'<testsuites [^>]*\btests="0"', report.read_text()):
+            raise Failure(f"no test ran: {tests} holds no Deno.test")
     return ended.returncode == 0
 
 

@@ -98,6 +98,9 @@ def test_failing_and_missing_tests(tmp_path: Path) -> None:
     folder = package(tmp_path, "tested", SDK)
     assert "there is no tests/test_" in run("test", str(folder)).output
     (folder / "tests").mkdir()
+    (folder / "tests" / "test_it.py").write_text("async def test_it():\n    assert False\n")
+    ended = run("test", str(folder), "--json")
+    assert (ended.exit_code, "no test ran" in ended.output, "passed" in ended.stdout) == (1, True, False)
     (folder / "tests" / "test_it.py").write_text(
         "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.fail()\n"
     )

@@ -166,3 +166,12 @@ def test_a_node_is_for_npm_alone(tmp_path: Path) -> None:
     assert run("new", "--python", str(tmp_path / "tally")).exit_code == 0
     ended = run("test", str(tmp_path / "tally"), "--l1", "http://127.0.0.1:1")
     assert (ended.exit_code, "reach any node by themselves" in ended.output) == (2, True)
+
+
+def test_a_file_without_a_test_is_no_success(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    project = written(tmp_path)
+    for file in (project / "tests").glob("*.test.js"):
+        file.write_text("console.log('nothing to see');\n")
+    ended = run("test", str(project), "--json")
+    assert (ended.exit_code, "no test ran" in ended.output, "passed" in ended.stdout) == (1, True, False)
+    assert "nothing to see" in capfd.readouterr().err
