@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,10 @@ async def _offline(data: Path, method: str, params: dict[str, Any]) -> Any:
 
     directory = DataDirectory(data)
     if method != "admin_init" and not directory.exists:
-        raise RpcError(-32602, f"there is nothing in {data} yet; `l2proxy init --data {data}` makes a keystore there")
+        raise RpcError(
+            -32602,
+            f"there is nothing in {data} yet; `l2proxy init --data {shlex.quote(str(data))}` makes a keystore there",
+        )
     directory.lock()
     try:
         ground = open_ground(directory, _config(data), lambda _: None)

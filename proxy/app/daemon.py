@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import resource
+import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -193,7 +194,7 @@ async def _opened(keystore: Keystore, options: RunOptions, notice: Notice) -> Se
     """Return what the password opens, before anything is started in vain; None without keystore or password."""
     await asyncio.to_thread(key_libraries.load)
     if not keystore.exists:
-        notice(f"l2proxy: there are no accounts yet; `l2proxy init --data {options.data}` makes them")
+        notice(f"l2proxy: there are no accounts yet; `l2proxy init --data {shlex.quote(str(options.data))}` makes them")
         return None
     if options.password is None:
         return None

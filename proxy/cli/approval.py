@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from proxy.cli.session import A_FILE, Failure, Session, because, printable, session_options
+from proxy.cli.session import A_FILE, Failure, Session, because, printable, session_options, where
 
 
 @click.group()
@@ -39,7 +39,9 @@ def list_(session: Session, watch: bool) -> None:
 @session_options
 def show(session: Session, question: str) -> None:
     """Show all that is known of one question."""
-    session.show(session.call("admin_approvalShow", {"id": question}, live=True), _page)
+    session.show(
+        session.call("admin_approvalShow", {"id": question}, live=True), lambda found: _page(found, where(session.data))
+    )
 
 
 @approval.command()
@@ -82,8 +84,8 @@ def _rows(questions: list[dict[str, Any]]) -> str:
     return "\n".join(printable(line) for line in lines) or "no question waits for you"
 
 
-def _page(question: dict[str, Any]) -> str:
-    """Return the question as lines; every word that is the asker's is marked and escaped."""
+def _page(question: dict[str, Any], where: str) -> str:
+    """Return the question as lines; every word that is the asker's is marked and escaped. `where`: the commands' --data."""
     lines = [f"{question['kind']} from {question['origin']}", "", f"  {question['summary']}", ""]
     if question["serving"]:
         lines.append(f"while serving  {question['serving']} (the plugin's word)")
@@ -94,8 +96,8 @@ def _page(question: dict[str, Any]) -> str:
     despite = " --despite-warnings" if question["warnings"] else ""
     lines += [
         "",
-        f"yes: l2proxy approval approve {question['id']}{despite}",
-        f"no:  l2proxy approval reject {question['id']}",
+        f"yes: l2proxy approval approve {question['id']}{despite}{where}",
+        f"no:  l2proxy approval reject {question['id']}{where}",
     ]
     return "\n".join(printable(line) for line in lines)
 

@@ -38,7 +38,8 @@ def doctor(session: Session, config_file: Path | None, l1: tuple[str, ...]) -> N
 async def _rows(session: Session, config_file: Path | None, urls: tuple[str, ...]) -> list[dict[str, Any]]:
     from proxy.app.doctor.examination import examine
 
-    return [asdict(finding) async for finding in examine(session.data, config_file, urls)]
+    found = [asdict(finding) async for finding in examine(session.data, config_file, urls)]
+    return [row | {"do": session.told(row["do"])} for row in found]
 
 
 def _lines(row: dict[str, Any]) -> list[tuple[str, str, str]]:

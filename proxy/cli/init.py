@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ from typing import Any
 import click
 
 from proxy.cli.passwords import password
-from proxy.cli.session import A_FILE, Failure, Session, read_secret, session_options
-from proxy.config import default_data_directory
+from proxy.cli.session import A_FILE, Failure, Session, read_secret, session_options, where
 
 
 @click.command()
@@ -107,10 +105,9 @@ def _told(made: dict[str, Any], data: Path) -> str:
         lines += [f"    {made['mnemonic']}", ""]
     if "mnemonicFile" in made:
         lines.append(f"the recovery phrase is in {made['mnemonicFile']}; move it to a safe place")
-    where = "" if data == default_data_directory().absolute() else f" --data {shlex.quote(str(data))}"
     if socket_path(data, ADMIN_SOCKET).is_socket():  # a daemon runs on it already
-        lines.append(f"next: l2proxy unlock{where}")
+        lines.append(f"next: l2proxy unlock{where(data)}")
     else:
-        run = f"l2proxy run{where}"
+        run = f"l2proxy run{where(data)}"
         lines.append(f"next: {run} --l1 URL, with the URL of your node; without one: {run} --dev")
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ LONGEST_SECRET = 4096  # characters
 A_FILE = click.Path(readable=False, allow_dash=True)  # as it is given; shells complete it
 UNCUT = 10_000  # columns of a table that no terminal shows: every row stays one line
 
+_COMMAND = re.compile(r"(`l2proxy (?!demo|completion)(?![^`]* --data )[a-z][^`\n]*)`")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -48,12 +50,16 @@ class Failure(click.ClickException):
         click.echo(printable(f"l2proxy: {self.format_message()}"), err=True, file=file)
 
 
+def where(data: Path) -> str:
+    """Return how a command names a data directory: ` --data DIR`, or nothing for the usual one."""
+    return "" if data == default_data_directory().absolute() else f" --data {shlex.quote(str(data))}"
+
+
 class NoDaemon(Failure):
     """The command needs a running daemon."""
 
     def __init__(self, data: Path) -> None:
-        where = "" if data == default_data_directory().absolute() else f" --data {shlex.quote(str(data))}"
-        super().__init__(f"no daemon runs on {data}; start one with `l2proxy run{where}`", NO_DAEMON)
+        super().__init__(f"no daemon runs on {data}; start one with `l2proxy run{where(data)}`", NO_DAEMON)
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class Session:
         try:
             return asyncio.run(call_admin(self.data, method, dict(params or {}), live=live))
         except RpcError as error:
-            raise Failure(error.message, REFUSED if error.code in (4001, 4100) else FAILED) from error
+            raise Failure(self.told(error.message), REFUSED if error.code in (4001, 4100) else FAILED) from error
         except ConnectionError as error:
             raise NoDaemon(self.data) from error
         except StorageError as error:
@@ -82,6 +88,10 @@ class Session:
             where = error.filename or self.data
             raise Failure(f"the data directory {self.data} cannot be used: {where}: {because(error)}") from error
 
+    def told(self, text: str) -> str:
+        """Return `text` with the data directory in each `l2proxy …` it says to type: as it stands it would mean another one."""
+        return _COMMAND.sub(lambda command: f"{command[1]}{where(self.data)}`", text)
+
     def show(self, value: Any, human: Callable[[Any], Any] | None = None) -> None:
         """Print `value` as JSON for programs, or what `human` makes of it (a rich renderable or text) for people."""
         if self.json or human is None:
@@ -89,7 +99,7 @@ class Session:
             return
         shown = human(value)
         if isinstance(shown, str):
-            click.echo(shown)
+            click.echo(self.told(shown))
         elif sys.stdout is not None:
             terminal = sys.stdout.isatty()
             Console(file=sys.stdout, width=None if terminal else UNCUT).print(shown)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 import click
 
 from proxy.cli.passwords import password
@@ -16,7 +14,7 @@ from proxy.cli.session import A_FILE, Failure, Session, session_options
 def unlock(session: Session, password_file: str | None) -> None:
     """Unlock the accounts of a running daemon. Unlocking is not approving: every use is still asked."""
     if not session.call("admin_accountList", live=True):  # no password is asked for in vain
-        raise Failure(f"there are no accounts yet; `l2proxy init --data {shlex.quote(str(session.data))}` makes them")
+        raise Failure(session.told("there are no accounts yet; `l2proxy init` makes them"))
     answer = session.call("admin_unlock", {"password": password(password_file)}, live=True)
     session.show(answer, lambda value: f"unlocked: {', '.join(value['accounts'])}")
 

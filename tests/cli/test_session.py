@@ -45,6 +45,28 @@ def test_what_every_command_takes_may_stand_before_it(tmp_path: Path) -> None:
     assert "no such option '--nothing'" in fails(2, "--nothing", "status")
 
 
+def test_a_command_that_is_to_be_typed_names_the_data_directory(tmp_path: Path) -> None:
+    """As it stood it meant the usual one: who followed it made a keystore somewhere else."""
+    session = Session(tmp_path / "my data", False)
+    here = f"--data '{tmp_path / 'my data'}'"
+    assert session.told("none; `l2proxy init` makes one") == f"none; `l2proxy init {here}` makes one"
+    for said in (
+        "`l2proxy init --data /x` there",
+        "`l2proxy demo` or `chmod 600 x`",
+        "l2proxy: no `l2proxy",
+        "`L2proxy x`",
+    ):
+        assert session.told(said) == said
+    assert Session(default_data_directory().absolute(), False).told("`l2proxy init`") == "`l2proxy init`"
+    assert f"`l2proxy init {here}`" in fails(1, "account", "list", "--data", tmp_path / "my data")
+    directory = DataDirectory(tmp_path / "my data")
+    directory.lock()
+    directory.release()
+    assert f"`l2proxy site list {here}`" in fails(
+        1, "site", "disconnect", "https://a.example", "--data", tmp_path / "my data"
+    )
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A data directory that somebody used."""

@@ -9,6 +9,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 from proxy.app.doctor.finding import Finding, fail, ok, warn
 from proxy.storage import StorageError
@@ -27,7 +28,7 @@ REMOTE = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p")
 def look(data: Path) -> Iterator[Finding]:
     """Yield what is found."""
     if not data.exists():
-        yield warn("data directory", f"{data} does not exist yet", f"`l2proxy init --data {data}` makes it")
+        yield warn("data directory", f"{data} does not exist yet", f"`l2proxy init --data {quote(str(data))}` makes it")
         return
     mode = _mode(data)
     yield mode
@@ -80,7 +81,9 @@ def _mode(data: Path) -> Finding:
     if status.st_uid != os.getuid():
         return fail("data directory", f"{data} belongs to user {status.st_uid}", "run l2proxy as that user")
     if mode & 0o077:
-        return fail("data directory", f"{data} has mode {mode:04o}: others may look in", f"`chmod 700 {data}`")
+        return fail(
+            "data directory", f"{data} has mode {mode:04o}: others may look in", f"`chmod 700 {quote(str(data))}`"
+        )
     return ok("data directory", f"{data}, mode {mode:04o}")
 
 
@@ -142,7 +145,11 @@ def _pin(data: Path) -> Finding:
 
 def _keystore(file: Path) -> Iterator[Finding]:
     if not file.exists():
-        yield warn("keystore", "there is none", f"`l2proxy init --data {file.parent}` makes one; reads work without")
+        yield warn(
+            "keystore",
+            "there is none",
+            f"`l2proxy init --data {quote(str(file.parent))}` makes one; reads work without",
+        )
         return
     try:
         accounts = Keystore(file).accounts()
@@ -155,7 +162,7 @@ def _keystore(file: Path) -> Iterator[Finding]:
         return
     mode = stat.S_IMODE(file.stat().st_mode)
     if mode & 0o077:
-        yield fail("keystore", f"{file} has mode {mode:04o}: others may copy it", f"`chmod 600 {file}`")
+        yield fail("keystore", f"{file} has mode {mode:04o}: others may copy it", f"`chmod 600 {quote(str(file))}`")
     elif not isinstance(strength, int) or strength < DEFAULT_N:
         found = f"sealed with scrypt N={strength}, less than {DEFAULT_N}: a copy of it is easier to open by guessing"
         yield warn("keystore", found, "export the accounts and import them into a keystore of this version")

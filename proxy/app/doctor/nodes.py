@@ -27,7 +27,7 @@ MISSING = (-32601, 4200)
 async def look(urls: Sequence[str], pin: Path, stale_after: float) -> AsyncIterator[Finding]:
     """Yield what is found about each node."""
     if not urls:
-        yield warn("L1", "no node is configured", "name one under [l1] urls, or with `l2proxy run --l1` (or --dev)")
+        yield warn("L1", "no node is configured", "name one under [l1] urls, or with `l2proxy run --l1 URL` (or --dev)")
     try:
         pinned = read_pin(pin)
     except BadPin:
