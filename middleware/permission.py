@@ -223,8 +223,13 @@ def _token_for(request: Request) -> tuple[str, ...]:
         if request.method == "l2_invoke":
             asked = read_asked(request.params)
             flags = _flags((asked.plugin, asked.action))
+        elif request.method in ("l2_getDeposits", "l2_getOperations"):
+            flags = (*_flags((_plugin(request.params), None)), *flags)
         elif request.method.startswith("l2_"):
             flags = _flags((_plugin(request.params), None))
+        elif (layer2 := _layer2_subscription(request)) is not None:
+            plugin = _flags((layer2[1], None))
+            flags = (*plugin, *flags) if layer2[0] == "l2_operations" else plugin
     except InvalidParams:
         flags = _flags(("", ""))
     return ("token", "new", "NAME", *flags)

@@ -195,9 +195,22 @@ async def test_anonymous_gets_nothing_restricted(method: str) -> None:
     assert "l2proxy token new NAME" in error.data["grant"]
 
 
-async def test_the_grant_for_anonymous_names_what_is_missing() -> None:
-    error = await Door().refusal(ANONYMOUS, "l2_invoke", "paychan", "makePayment", {})
-    assert error.data["grant"] == "l2proxy token new NAME --allow-plugin paychan:makePayment"
+@pytest.mark.parametrize(
+    ("method", "params", "flags"),
+    [
+        ("l2_invoke", ("paychan", "makePayment", {}), "--allow-plugin paychan:makePayment"),
+        ("l2_getState", ("paychan",), "--allow-plugin paychan"),
+        ("l2_getOperations", ("paychan",), "--allow-plugin paychan --accounts 1"),
+        ("eth_subscribe", ("l2_state", {"plugin": "paychan"}), "--allow-plugin paychan"),
+        ("eth_subscribe", ("l2_operations", {"plugin": "paychan"}), "--allow-plugin paychan --accounts 1"),
+        ("eth_requestAccounts", (), "--accounts 1"),
+    ],
+)
+async def test_the_grant_for_anonymous_names_what_is_missing(
+    method: str, params: tuple[object, ...], flags: str
+) -> None:
+    error = await Door().refusal(ANONYMOUS, method, *params)
+    assert error.data["grant"] == f"l2proxy token new NAME {flags}"
 
 
 @pytest.mark.parametrize("hostile", ["`reboot`", "a b", "$(x)", "\x1b[2J", "x" * 5000])
