@@ -99,6 +99,13 @@ def set_owner(session: Session, id: str, address: str) -> None:  # noqa: A002
     session.show(changed, lambda value: f"{value['id']} acts for {value['owner']}")
 
 
+def _cap(amount: str, asset: str) -> str:
+    """Return a cap for people; who took wei for ETH sees it here."""
+    from middleware.approval import amount_text
+
+    return f"{amount} of {asset}" + (f", in wei: {amount_text(int(amount), asset)}" if asset == "ETH" else "")
+
+
 @plugin.command("set-cap")
 @click.argument("id")
 @click.argument("asset")
@@ -113,7 +120,7 @@ def set_cap(session: Session, id: str, asset: str, amount: str) -> None:  # noqa
         raise Failure(f"AMOUNT is a decimal number of the smallest unit, or none; not {printable(amount)}", USAGE)
     params = {"id": id, "asset": asset, "amount": None if amount == "none" else amount}
     changed = session.call("admin_pluginSetCap", params)
-    caps = ", ".join(f"{amount} of {asset}" for asset, amount in changed["caps"].items()) or "without a cap"
+    caps = ", ".join(_cap(amount, asset) for asset, amount in changed["caps"].items()) or "without a cap"
     session.show(changed, lambda value: f"deposits of {value['id']} may come to: {caps}")
 
 

@@ -160,7 +160,7 @@ def test_remove_looks_before_it_removes(home: Home) -> None:
 def test_a_cap_is_set_shown_kept_and_taken_away(home: Home) -> None:
     assert run("add", str(ECHO), "--grant", "all").exit_code == 0
     token = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
-    assert "5 of ETH" in run("set-cap", "echo", "ETH", "5").output
+    assert "5 of ETH, in wei: 0.000000000000000005 ETH" in run("set-cap", "echo", "ETH", "5").output
     assert run("set-cap", "echo", token.lower(), str(2**256 - 1)).exit_code == 0
     assert run("add", str(ECHO), "--grant", "all").exit_code == 0  # agreed to anew: the cap stays
     caps = json.loads(run("info", "echo", "--json").output)["caps"]
