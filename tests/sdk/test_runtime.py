@@ -8,9 +8,12 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from l2proxy_sdk.peer import Peer
+from l2proxy_sdk.wire import Incoming, Outgoing
 
 SDK = Path("sdk/python").resolve()
 ROOT = Path.cwd()
@@ -172,3 +175,24 @@ async def test_many_lines_at_once_are_all_answered(plugin: Process) -> None:
     answers = [await plugin.read() for _ in range(2000)]
     await feeding
     assert sorted(answer["id"] for answer in answers) == list(range(2, 2002))
+
+
+async def test_what_many_wait_to_say_is_not_held_in_the_pipe_together() -> None:
+    """A line goes into a full pipe's buffer for nobody: 256 of a MiB there would be more than a plugin may use."""
+    outgoing, written = Outgoing(), list[bytes]()
+    pipe = SimpleNamespace(write=lambda line: (written.append(line), outgoing.pause_writing()), close=lambda: None)
+    outgoing.connection_made(pipe)  # type: ignore[arg-type] # a transport by its methods; full after each line
+
+    async def unasked(method: str, params: dict[str, Any]) -> Any:
+        raise AssertionError(method)
+
+    peer = Peer(Incoming(outgoing), outgoing, unasked)
+    asking = [asyncio.create_task(peer.request("persist", {"put": {}})) for _ in range(20)]
+    for count in range(1, 4):
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(written) == count
+        outgoing.resume_writing()
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)

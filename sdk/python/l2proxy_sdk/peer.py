@@ -71,13 +71,13 @@ class Peer:
             return await self._ask(number, line)
 
     async def _ask(self, number: int, line: bytes) -> Any:
+        await self._writer.drain()  # before, not after: what many wait to say is not held in the pipe's buffer together
         if self._closed:
             raise ChannelClosed("the proxy has closed the channel")
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._open[number] = answer
         try:
             self._writer.write(line)
-            await self._writer.drain()
             return await answer
         except asyncio.CancelledError:
             if number in self._open:
@@ -150,5 +150,5 @@ class Peer:
         except ValueError as error:
             print(f"the answer to {method} cannot be sent: {error}", file=sys.stderr)  # noqa: T201 - stderr is the plugin's log
             line = frames.encode({"jsonrpc": "2.0", "id": message["id"], "error": FAILED})
-        self._writer.write(line)
         await self._writer.drain()
+        self._writer.write(line)

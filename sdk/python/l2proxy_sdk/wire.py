@@ -38,7 +38,7 @@ class Outgoing(asyncio.Protocol):
 
     async def drain(self) -> None:
         """Wait until little waits to be read by the proxy. Raises ConnectionResetError when it has gone."""
-        if not self._room.is_set():
+        while not self._room.is_set():  # whoever was first may have filled it again
             await self._room.wait()
         if self._lost:
             raise ConnectionResetError("the proxy reads no more")
