@@ -234,7 +234,7 @@ class Hosted:
         sealing = Plain()
         if self.needs_keys and self.plugin.path:
             sealing = Sealing(self._ports.signer.plugin_store_secret(self.plugin.path))
-        whole = await self.store.open(sealing)
+        whole = await self.store.open(sealing, repaired=self._repaired)
         imported = self._ports.phrase_imported()
         await self.freshness.look(self.store, self.keys, whole=whole, repaired=self._repaired, imported=imported)
         if self.freshness.why:

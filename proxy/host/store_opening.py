@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxy.host.store_records import drop_unreadable
 from proxy.storage import Damaged, Database
 from proxy.storage.repair import repair
 
@@ -27,4 +28,8 @@ def open_store(plugin_id: str, path: Path, notice: Callable[[str], None]) -> Ope
         kept = repair(path)
     database = Database(path, strict=True)
     notice(f"l2proxy: the store of plugin {plugin_id} was repaired; a copy of what it was is in {kept}")
+    if dropped := drop_unreadable(database):
+        notice(
+            f"l2proxy: {dropped} records of the host in the store of plugin {plugin_id} could not be read and are gone"
+        )
     return OpenedStore(database, repaired=True)

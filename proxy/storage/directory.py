@@ -70,14 +70,14 @@ class DataDirectory:
     def owner_database(self) -> Database:
         """What belongs to the owner, whatever the chain."""
         if self._owner is None:
-            self._owner = Database(self.path / "owner.db")
+            self._owner = Database(self.path / "owner.db", strict=True)
         return self._owner
 
     @property
     def chain_database(self) -> Database:
         """What belongs to the pinned L1 chain."""
         if self._chain is None:
-            self._chain = Database(self.path / "chain.db")
+            self._chain = Database(self.path / "chain.db", strict=True)
         return self._chain
 
     def set_aside(self, genesis: str) -> Path:

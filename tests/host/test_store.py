@@ -258,3 +258,50 @@ async def test_a_store_that_was_never_written_is_told_from_one_that_was_deleted(
     await home.close()
     shutil.rmtree(home.folder / "plugins" / "echo" / "store")
     assert await again(home) == "unknown"
+
+
+@pytest.mark.parametrize("key", [KEY, bytes(32)])
+async def test_of_a_repaired_store_what_nobody_can_read_is_dropped(tmp_path: Path, key: bytes) -> None:
+    store, _ = await opened(tmp_path / "s")
+    await store.persist(Persist(put={"a": "1", "b": "2"}), NOBODY)
+    sealed = store._data.get(b"a") or b""
+    store._data.write({b"a": sealed[:-1] + bytes([sealed[-1] ^ 1])})
+    await store.close()
+    store = Store(Database(tmp_path / "s"), 1 << 20)
+    assert not await store.open(Sealing(key), repaired=True)
+    if key == KEY:
+        assert await items(store) == [["b", "2"]]
+    else:
+        assert len(list(store._data.scan())) == 2, "another wallet's, and all there is"
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("space", "key"),
+    [
+        *(("meta", b"book"), ("meta", b"nonces"), ("accounts", b"next"), ("accounts", b"a\0\0\0\0")),
+        *(("watches", b"wx"), ("schedule", b"t"), ("schedule", b"\xff"), ("operations", b"12345678")),
+    ],
+)
+async def test_a_record_that_a_repair_left_torn_is_dropped(home: Home, space: str, key: bytes) -> None:
+    await home.add(ECHO)
+    first = await home.ask("getAccount", {"index": 0})
+    await home.ask("persist", {"put": {"a": "1"}})
+    await home.close()
+    store = home.folder / "plugins" / "echo" / "store"
+    with Database(store) as database:
+        database.space(space).write({key: b'{"torn'})
+    (store / "CURRENT").unlink()
+    home.open()
+    await home.plugins.start()
+    assert any("1 records" in notice for notice in home.notices)
+    assert (await home.ask("load", {"prefix": ""}))["items"] == [["a", "1"]]
+    assert await home.ask("getAccount", {"index": 0}) == first
+    assert (await home.ask("getAccount"))["path"] == "1'"
+    assert home.operations.looks[-1][1]
+    await home.ask("ready")
+    await home.close()
+    home.open()
+    await home.plugins.start()
+    assert (await home.ask("load", {"prefix": ""}))["items"] == [["a", "1"]]
+    assert home.operations.looks[-1] == ("echo", "")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 
+from proxy.storage import Damaged
 from proxy.storage.directory import DataDirectory, DirectoryInUse
 from proxy.storage.files import write_atomic
 
@@ -60,3 +62,22 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         write_atomic(target, b"new")
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("name", ["owner", "chain"])
+def test_security_23_damage_amid_a_database_is_said_and_a_torn_end_is_none(tmp_path: Path, name: str) -> None:
+    written, torn, damaged = (DataDirectory(tmp_path / folder) for folder in ("written", "torn", "damaged"))
+    space = getattr(written, f"{name}_database").space("x")
+    for number in range(100):
+        space.write({b"%d" % number: b"v" * 1000})
+    written.release()
+    for copy in (torn, damaged):
+        shutil.copytree(written.path, copy.path, dirs_exist_ok=True)
+    (log,) = torn.path.glob("*/*.log")
+    log.write_bytes(log.read_bytes()[:-500])  # of a write that nobody was told of
+    assert len(list(getattr(torn, f"{name}_database").space("x").scan())) == 99
+    torn.release()
+    (log,) = damaged.path.glob("*/*.log")
+    log.write_bytes(log.read_bytes()[:5000] + b"\0\1" + log.read_bytes()[5002:])
+    with pytest.raises(Damaged, match="cannot be opened"):
+        getattr(damaged, f"{name}_database")

@@ -96,7 +96,7 @@ class Keys:
 
     async def get_account(self, params: GetAccount, _: Asker) -> dict[str, Any]:
         """Return `{address, publicKey, path}` of PATH/index'. The counter is on disk before a new one is told."""
-        following = int(self._accounts.get(_NEXT) or b"0")
+        following = self._following()
         index = self._unused(following) if params.index is None else params.index
         key = _account_key(index)
         if (stored := self._accounts.get(key)) is not None:
@@ -114,6 +114,13 @@ class Keys:
         if self._known is None:
             self._known = {row["address"] for row in self.known()}
         return self._known
+
+    def _following(self) -> int:
+        """Return the index behind the highest one; counted anew where a repair lost the counter."""
+        if (stored := self._accounts.get(_NEXT)) is not None:
+            return int(stored)
+        last = next((key for key, _ in self._accounts.scan(b"a", limit=1, reverse=True)), None)
+        return 0 if last is None else int.from_bytes(last[1:], "big") + 1
 
     def _unused(self, following: int) -> int:
         """Return the index behind the highest one; where that was the last there is, the lowest without an account."""

@@ -20,7 +20,7 @@ from proxy.host.provider import Asker, HostMethod, Params
 from proxy.host.services.store_book import BOOK, OLD, Book, Tally, counted, has_old_values, new_book, read_book
 from proxy.host.services.store_sealing import SEALED, Plain
 from proxy.host.services.store_turns import Turns, Writes
-from proxy.storage import Batch, Database
+from proxy.storage import Batch, Database, StorageError
 
 MAX_KEY = 1024  # bytes
 MAX_VALUE = 512 * 1024
@@ -59,7 +59,7 @@ class Store:
         self._sealing = Plain()
         self._has_old = has_old_values(self._meta)
         found = read_book(self._meta)
-        self.book = found or new_book()
+        self.book = found or new_book(sealed=any(stored[:1] == SEALED for _, stored in self._data.scan()))
         if found is None:
             self._meta.write({BOOK: self.book.to_bytes()})
         self.turns = Turns(self._commit, "store")
@@ -73,9 +73,13 @@ class Store:
         """Bytes of all keys and values."""
         return self.book.size
 
-    async def open(self, sealing: Plain) -> bool:
-        """Take the key of the values, seal what an older version left plain; return whether all is there that must be."""
-        return await self.turns.read(lambda: self._open(sealing))
+    async def open(self, sealing: Plain, *, repaired: bool = False) -> bool:
+        """Take the key of the values, seal what an older version left plain; return whether all is there that must be.
+
+        What a `repaired` one has of values nobody can read is dropped: a copy of it was kept, and no range with one of them
+        could be read ever again. Where none can be read, the key is another one, and all stay.
+        """
+        return await self.turns.read(lambda: self._open(sealing, repaired=repaired))
 
     async def proved(self, least: int) -> None:
         """Count on from `least` at the least: the plugin has made sure that it knows everything newer."""
@@ -110,8 +114,10 @@ class Store:
 
     # -- in the store's thread
 
-    def _open(self, sealing: Plain) -> bool:
+    def _open(self, sealing: Plain, *, repaired: bool) -> bool:
         self._sealing, book = sealing, self.book
+        if repaired:
+            self._drop_unreadable()
         if self._has_old or (type(sealing) is not Plain and not book.sealed):
             if not self._has_old and counted(book, self._data.scan(), b"") != book:
                 return False
@@ -119,6 +125,18 @@ class Store:
             self._seal_all()
             return True
         return counted(book, self._data.scan(), sealing.digest_key) == book
+
+    def _drop_unreadable(self) -> None:
+        batch, readable = Batch(), 0
+        for name, stored in self._data.scan():
+            if self.book.sealed or stored[:1] == SEALED:
+                try:
+                    self._sealing.unseal(name, stored)
+                    readable += 1
+                except StorageError:
+                    batch.delete(self._data, name)
+        if readable:
+            self._database.commit(batch)
 
     def _seal_all(self) -> None:
         """Seal what is plain, part by part; a start that was cut off goes on with the rest."""

@@ -41,9 +41,9 @@ def read_book(meta: Space) -> Book | None:
     return None if stored is None else msgspec.json.decode(stored, type=Book)
 
 
-def new_book() -> Book:
-    """Return the book of an empty store."""
-    return Book(id=os.urandom(16).hex())
+def new_book(*, sealed: bool = False) -> Book:
+    """Return the book of an empty store; of one that lost it, which is `sealed` or not."""
+    return Book(id=os.urandom(16).hex(), sealed=sealed)
 
 
 def has_old_values(meta: Space) -> bool:
