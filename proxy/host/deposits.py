@@ -90,8 +90,8 @@ class Deposits:
                 is_gone = bool(step.hashes) and step.hashes[-1] in gone
                 if operation.pays_in(step):
                     _add(entries[step.gateway or "", step.asset], step, is_gone=is_gone)
-                if step.status == "confirmed" and step.returned is not None and not is_gone:
-                    entries[step.gateway or "", ETH].locked -= step.returned - step.value
+                if not is_gone and (back := operation.brought_back(step)):
+                    entries[step.gateway or "", ETH].locked -= back
             if (left := _left(operation)) is not None:
                 _add(entries[left.gateway or "", left.asset], left, is_taken=False)
         return [entry.shown(key, "operations") for key, entry in entries.items() if entry.deposits]
@@ -104,8 +104,7 @@ def locked_by_operations(operations: Iterable[Operation]) -> bool:
         for step in operation.steps:
             if operation.pays_in(step) and step.stands:
                 balance[step.asset] += step.amount
-            if step.status == "confirmed" and step.returned is not None:
-                balance[ETH] -= step.returned - step.value
+            balance[ETH] -= operation.brought_back(step)
         if (left := _left(operation)) is not None:
             balance[left.asset] += left.amount
     return any(amount > 0 for amount in balance.values())

@@ -38,8 +38,7 @@ def _inside(operations: Iterable[Operation]) -> defaultdict[str, int]:
             pays = operation.pays_in(step) and (step.stands or (not operation.over and operation.ending is None))
             if pays and step.status not in ("reverted", "dropped"):
                 sums[step.asset] += step.amount
-            if step.status == "confirmed" and step.returned is not None:
-                sums[ETH] -= step.returned - step.value
+            sums[ETH] -= operation.brought_back(step)
         if (operation.over or operation.ending is not None) and (left := operation.allowed()) is not None:
             sums[left.asset] += left.amount
     return sums

@@ -158,6 +158,12 @@ class Operation(msgspec.Struct, kw_only=True):
         """Tell whether a step pays into a gateway from the main account."""
         return step.pays_in or (self.kind == "deposit" and not step.is_allowance)
 
+    def brought_back(self, step: Step) -> int:
+        """Return the wei a step provably brought back, negative for one that carried more in; what `pays_in` counts elsewhere."""
+        if step.status != "confirmed" or step.returned is None:
+            return 0
+        return step.returned if self.pays_in(step) else step.returned - step.value
+
     def shown(self) -> dict[str, Any]:
         """Return the operation as callers see it."""
         view: dict[str, Any] = {

@@ -13,6 +13,7 @@ from middleware.errors import Disconnected, RpcError
 from proxy.host.deposits import Deposits, locked_by_operations
 from proxy.host.gateway_events import GatewayEvents
 from proxy.host.installed import EventMap, InstalledPlugin
+from proxy.host.operation_caps import refuse_over_cap
 from proxy.host.operation_records import Operation, Step
 from tests.host.operations_bench import GATEWAY, PLUGIN, TOKEN, plugin
 from tests.wallet.conftest import OWNER
@@ -266,3 +267,16 @@ async def test_what_a_reorg_took_away_after_it_was_final_is_not_locked() -> None
     node.head = 200  # a chain does not turn so deep: old ones are asked about no more
     _, own = await rows(node, operations=paid)
     assert (own["locked"], own["pending"]) == ("0x8", "0x0")
+
+
+async def test_what_a_plan_pays_in_counts_once() -> None:
+    fields: dict[str, Any] = {"amount": 10, "value": 10, "pays_in": True, "block": 5}
+    paid = operation("plan", "confirmed", returned=0, **fields)
+    back = operation("plan", "confirmed", returned=7, **fields)
+    _, own = await rows(Logs(head=100), operations=[paid])
+    assert own["locked"] == "0xa"
+    _, own = await rows(Logs(head=100), operations=[paid, back])
+    assert own["locked"] == hex(20 - 7)
+    refuse_over_cap(paid, {"ETH": 20}, [paid])
+    assert locked_by_operations([paid])
+    assert not locked_by_operations([operation("plan", "confirmed", returned=10, **fields)])
