@@ -12,7 +12,7 @@ import msgspec
 
 from proxy.host.services.schedule import Timer
 from proxy.host.services.store_book import BOOK, OLD, Book
-from proxy.host.services.watching import WatchRecord
+from proxy.host.services.watching import Told, WatchRecord
 from proxy.storage import Batch, Database
 
 
@@ -39,7 +39,7 @@ def _is_readable(space: str, key: bytes, value: bytes) -> bool:
     try:
         if (space, key) != ("meta", OLD):
             msgspec.json.decode(value, type=_type_of(space, key))
-        if space in ("watches", "schedule"):
+        if space == "schedule" or (space, key[:1]) == ("watches", b"w"):
             key.decode()
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
@@ -51,4 +51,6 @@ def _type_of(space: str, key: bytes) -> Any:
         return Book if key == BOOK else dict[str, int]
     if space == "accounts":
         return _Account if key[:1] == b"a" else int
-    return {"watches": WatchRecord, "schedule": Timer, "operations": dict[str, Any]}[space]
+    if space == "watches":
+        return WatchRecord if key[:1] == b"w" else Told
+    return {"schedule": Timer, "operations": dict[str, Any]}[space]

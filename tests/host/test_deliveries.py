@@ -9,11 +9,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import WSMsgType, web
 
 from middleware.errors import Disconnected, PluginUnavailable
 from proxy.host.services.hub import join
+from proxy.host.services.watching import FEWEST
+from proxy.storage import Database
 from tests.host.neighbours import ECHO, PASSWORD, Home
 
 FILTER = {"name": "w", "logs": {"topics": []}, "from": "0x0"}
@@ -319,3 +322,32 @@ async def test_a_timer_that_was_due_while_the_plugin_could_not_run_was_missed(ho
     now += 60
     home.keyring.unlock(PASSWORD)
     assert sorted(await home.heard(2)) == [["scheduled", "block", None, True], ["scheduled", "time", None, True]]
+
+
+async def test_a_broad_watch_keeps_the_blocks_there_is_room_for_each_on_disk_by_itself(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.host.services.watching.MAX_KEPT", 1)
+    await home.add(ECHO)
+    await home.ask("layer1.watch", {"name": "all", "logs": {}, "blocks": True, "from": "0x0"})
+    for number in range(8):
+        home.l1.grow(f"0x0{number}")
+    rows = await home.heard(9 + 8)
+    await home.close()
+    with Database(home.folder / "plugins" / "echo" / "store") as database:
+        space = database.space("watches")
+        told = [msgspec.json.decode(value)[0] for _, value in space.scan(b"tall\0")]
+        assert told == list(range(9))[-FEWEST:]
+        assert len(space.get(b"wall") or b"") < 200
+    home.l1.rewind(2)
+    home.l1.grow("0x14")
+    home.open()
+    await home.plugins.start()
+    rows = await home.heard(5)
+    assert [row for row in rows if row[0] == "logs"] == [
+        ["logs", "all", ["0x07"], True],
+        ["logs", "all", ["0x06"], True],
+        ["logs", "all", ["0x14"], False],
+    ]
+    await home.ask("layer1.unwatch", {"name": "all"})
+    assert list(home.plugins._hosted["echo"].watches._space.scan()) == []

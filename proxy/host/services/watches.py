@@ -7,6 +7,7 @@ place in the chain are on disk: after any stop it goes on where the plugin last 
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from proxy.host.background import Background
 from proxy.host.deliveries import Deliveries
 from proxy.host.ports import L1
 from proxy.host.provider import Asker, HostMethod, Params
-from proxy.host.services.watching import Watch, WatchRecord
+from proxy.host.services.watching import Told, Watch, WatchRecord
 from proxy.storage import Space
 
 MAX_WATCHES = 64
@@ -74,8 +75,12 @@ class Watches:
 
     def resume(self) -> None:
         """Go on with every watch on disk."""
-        for key, value in self._space.scan(b"w"):
-            self._follow(key[1:].decode(), msgspec.json.decode(value, type=WatchRecord))
+        for key, value in list(self._space.scan(b"w")):
+            name, record = key[1:].decode(), msgspec.json.decode(value, type=WatchRecord)
+            if record.told:  # they lay in the record once
+                self._save(name, record, record.told, [])
+            rows = [msgspec.json.decode(row, type=Told) for _, row in self._space.scan(_told_key(name))]
+            self._follow(name, msgspec.structs.replace(record, told=rows))
 
     def poke(self) -> None:
         """Look again: the head has changed."""
@@ -117,12 +122,14 @@ class Watches:
         return WatchRecord(params.blocks, logs, params.confirmations, asked, max(0, begin), [], max(0, begin))
 
     def _follow(self, name: str, record: WatchRecord) -> None:
-        watch = Watch(name, record, self._l1, self._deliveries, lambda changed: self._save(name, changed))
+        watch = Watch(name, record, self._l1, self._deliveries, functools.partial(self._save, name))
         task = self._background.start(watch.run(), f"watch {name} of {self._plugin_id}")
         self._running[name] = (watch, task)
 
-    def _save(self, name: str, record: WatchRecord) -> None:
-        self._space.write({_key(name): msgspec.json.encode(record)})
+    def _save(self, name: str, record: WatchRecord, told: list[Told], gone: list[int]) -> None:
+        put = {_told_key(name, block.number): msgspec.json.encode(block) for block in told}
+        put[_key(name)] = msgspec.json.encode(msgspec.structs.replace(record, told=[]))
+        self._space.write(put, [_told_key(name, number) for number in gone])
 
     async def _end(self, name: str) -> None:
         present = self._running.pop(name, None)
@@ -130,13 +137,18 @@ class Watches:
             return
         watch, task = present
         watch.ended = True
-        self._space.write(delete=[_key(name)])
+        self._space.write(delete=[_key(name), *(key for key, _ in self._space.scan(_told_key(name)))])
         if not watch.telling:  # what is being told is left to be answered; nothing follows it
             task.cancel()
 
 
 def _key(name: str) -> bytes:
     return b"w" + name.encode()
+
+
+def _told_key(name: str, number: int | None = None) -> bytes:
+    """Return the key of a block that was told, without `number` what all of them begin with."""
+    return b"t" + name.encode() + b"\0" + (b"" if number is None else number.to_bytes(8, "big"))
 
 
 def _filter(given: LogFilter) -> dict[str, Any]:

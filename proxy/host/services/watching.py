@@ -22,6 +22,8 @@ from proxy.host.ports import L1
 log = logging.getLogger("l2proxy.host")
 
 DEPTH = 128  # blocks whose hashes and logs are kept to take them back
+MAX_KEPT = 1024 * 1024  # bytes of them; a watch of half the chain keeps fewer blocks, but for the newest few
+FEWEST = 4
 RANGE = 1000  # blocks asked at once while catching up
 MAX_LINE = 512 * 1024  # bytes of logs in one line
 AGAIN = 1.0  # seconds until a node that failed is asked again
@@ -36,7 +38,8 @@ class Told(msgspec.Struct, array_like=True):
 
 
 class WatchRecord(msgspec.Struct):
-    """A watch on disk. `asked`: the `from` of the plugin; `cursor`: the next block to tell; `told`: the newest ones.
+    """A watch. `asked`: the `from` of the plugin; `cursor`: the next block to tell; `told`: the newest ones, which lie on disk
+    one by one.
 
     `floor`: the block behind the last one that `told` has let go; everything told from there on with logs stands in it.
     """
@@ -59,12 +62,13 @@ class WatchRecord(msgspec.Struct):
         )
 
 
-class Watch:
-    """One watch at work. `save` puts the record on disk."""
+Save = Callable[[WatchRecord, list[Told], list[int]], None]
 
-    def __init__(
-        self, name: str, record: WatchRecord, l1: L1, deliveries: Deliveries, save: Callable[[WatchRecord], None]
-    ) -> None:
+
+class Watch:
+    """One watch at work. `save` puts the record on disk, with the blocks that were told since and without those let go."""
+
+    def __init__(self, name: str, record: WatchRecord, l1: L1, deliveries: Deliveries, save: Save) -> None:
         self.name = name
         self.record = record
         self.ended = False
@@ -74,6 +78,7 @@ class Watch:
         self._save = save
         self._changed = asyncio.Event()
         self._range = RANGE
+        self._sizes = {block.number: _size(block) for block in record.told}
 
     def poke(self) -> None:
         """Look again: the head has changed."""
@@ -208,10 +213,15 @@ class Watch:
     def _move(self, cursor: int, told: list[Told]) -> None:
         if self.ended:
             return
-        kept = told[-DEPTH:]
-        floor = self.record.floor if len(kept) == len(told) else told[-DEPTH - 1].number + 1
+        before = {block.number: block for block in self.record.told}
+        fresh = [block for block in told if before.get(block.number) is not block]
+        sizes = self._sizes | {block.number: _size(block) for block in fresh}
+        kept = _newest(told, sizes)
+        floor = self.record.floor if len(kept) == len(told) else told[-len(kept) - 1].number + 1
+        self._sizes = {block.number: sizes[block.number] for block in kept}
         self.record = msgspec.structs.replace(self.record, cursor=cursor, told=kept, floor=floor)
-        self._save(self.record)
+        added = [block for block in fresh if block.number in self._sizes]
+        self._save(self.record, added, [number for number in before if number not in self._sizes])
 
     async def _stands(self) -> bool:
         """Tell whether the newest block that was told is still of the chain."""
@@ -233,6 +243,21 @@ def _by_block(logs: list[dict[str, Any]], last: int, last_hash: str) -> list[Tol
         told.logs.append(row)
     found.setdefault(last_hash, Told(last, last_hash, []))
     return sorted(found.values(), key=lambda told: told.number)
+
+
+def _size(block: Told) -> int:
+    return len(msgspec.json.encode(block))
+
+
+def _newest(told: list[Told], sizes: dict[int, int]) -> list[Told]:
+    """Return the blocks that are kept: as many as are needed, as far as there is room."""
+    count = room = 0
+    for block in reversed(told[-DEPTH:]):
+        room += sizes[block.number]
+        if room > MAX_KEPT and count >= FEWEST:
+            break
+        count += 1
+    return told[len(told) - count :]
 
 
 def _lines(logs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
