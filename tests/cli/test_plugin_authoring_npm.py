@@ -123,6 +123,8 @@ def test_what_is_wrong_is_said_where_it_is(tmp_path: Path, capfd: pytest.Capture
         "'uint6' is not a Solidity ABI type": good.replace("uint64", "uint6"),
         "action add has no function as its `call`": good.replace("call: this.add.bind(this),", ""),
         "it imports another file; an npm plugin is one module": 'import "./other.js";',
+        "it imports the package left-pad; an npm plugin is one module": 'import "left-pad";',
+        'read access to "/etc/passwd", which no plugin has (at plugin:1:6)': 'Deno.readTextFileSync("/etc/passwd");',
         "nothing is not defined (at new TwoWords (plugin:": good.replace(
             "    this.database", "    nothing();\n    this.database"
         ),

@@ -7,13 +7,18 @@ const DATA = /data:text\/javascript;base64,[\w+/=.]*/g;
 const OURS = "l2proxy:";
 const LAST = 20; // characters of a URL that deno keeps
 const RELATIVE = "invalid URL: relative URL with a cannot-be-a-base base"; // what deno says of an import of another file
-const ONE_MODULE = "it imports another file; an npm plugin is one module: run `npm shrinkwrap`, name npm-shrinkwrap.json in `dependencies`, and it is bundled";
+const BUNDLED = "an npm plugin is one module: run `npm shrinkwrap`, name npm-shrinkwrap.json in `dependencies`, and it is bundled";
+const ONE_MODULE = `it imports another file; ${BUNDLED}`;
+const PACKAGE = /Import "([^"\n]{1,214})" not a dependency/; // and of a package
+const FLAG = /, run again with the --allow-[\w-]+ flag/g; // what deno advises where a permission is missing
+const NO_FLAG = ", which no plugin has";
 
 /** Return a function from text to text for a plugin whose module is at `url`; before it is known every place is ours. */
 export function reader(url) {
   const tail = url?.slice(-LAST);
   const named = (found) => tail !== undefined && found.endsWith(tail) ? "plugin" : OURS;
-  return (text) => {
+  return (said) => {
+    const text = said.replaceAll(FLAG, NO_FLAG).replace(PACKAGE, `it imports the package $1; ${BUNDLED}`);
     if (!text.includes("data:text/javascript;base64,")) return text;
     const lines = text.replace(RELATIVE, ONE_MODULE).replaceAll(DATA, named).split("\n");
     const last = lines.findLastIndex((line) => line.includes("plugin:"));
