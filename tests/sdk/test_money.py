@@ -71,3 +71,16 @@ async def test_what_the_manifest_does_not_list_is_refused_as_the_proxy_does() ->
             await refused
         assert caught.value.code == 4100
     await host.stop()
+
+
+async def test_a_transfer_is_shown_as_the_proxy_shows_it() -> None:
+    host = FakeHost(Exits)
+    await host.start()
+    await host.plugin.gateway.transfer("0xb0", 5)
+    await host.plugin.gateway.transfer("0xb0", 5, token="0x70")
+    nothing = {"gateway": None, "status": "pending", "hashes": [], "confirmations": "0x0"}
+    assert [operation["steps"][0] for operation in host.operations.values()] == [
+        nothing | {"function": None, "args": [], "value": "0x5", "to": "0xb0"},
+        nothing | {"function": "transfer(address,uint256)", "args": ["0xb0", "0x5"], "value": "0x0", "to": "0x70"},
+    ]
+    await host.stop()

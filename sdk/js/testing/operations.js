@@ -22,7 +22,7 @@ export class Operations extends Map {
     const calls = kind === "plan" ? params.steps : [params];
     for (const call of calls) this.#mustBeListed(kind, call);
     const id = `op-${this.size + 1}`, plugin = this.#host.manifest?.id ?? "test";
-    this.set(id, { id, plugin, kind, status: "awaiting_approval", steps: calls.map((call) => ({ ...shown(kind, call), status: "pending" })) });
+    this.set(id, { id, plugin, kind, status: "awaiting_approval", steps: calls.map((call) => ({ ...shown(kind, call), status: "pending", hashes: [], confirmations: "0x0" })) });
     this.#carryOut(id, kind, params);
     return { operation: id };
   }

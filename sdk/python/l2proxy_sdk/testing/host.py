@@ -277,7 +277,7 @@ class FakeHost:
         for call in calls:
             self._must_be_listed(kind, call)
         number = f"op-{len(self.operations) + 1}"
-        steps = [_step(call) for call in calls]
+        steps = [_step(_transferred(call) if kind == "transfer" else call) for call in calls]
         self.operations[number] = {"id": number, "kind": kind, "status": "awaiting_approval", "steps": steps}
         if self._execute is not None:
             self._spawn(partial(self._carry_out, number, kind, params))
@@ -348,11 +348,20 @@ def _content(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: params[name] for name in ("typedData", "message", "digest") if name in params}
 
 
+def _transferred(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a transfer as the call it is: one of the token's, or none at all."""
+    to, value, token = params["to"], params["value"], params.get("token")
+    if token is None:
+        return {"value": value, "to": to}
+    return {"function": "transfer(address,uint256)", "args": [to, value], "value": "0x0", "to": token}
+
+
 def _step(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a step as rpc.md shows it before anything was sent."""
     step = {name: call.get(name) for name in ("gateway", "function", "args", "value")}
-    wait = {"waitFor": call["waitFor"]} if "waitFor" in call else {}
+    more = {name: call[name] for name in ("waitFor", "to") if name in call}
     given = call.get("args", [])
-    return step | {"args": given, "status": "pending"} | wait
+    return step | {"args": given, "status": "pending", "hashes": [], "confirmations": "0x0"} | more
 
 
 def _wire(value: Any) -> Any:
