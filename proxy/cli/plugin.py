@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import Any
@@ -138,10 +139,11 @@ def logs(session: Session, id: str, follow: bool, lines: int) -> None:  # noqa: 
         session.show(found["lines"])
         return
     _print(session, found["lines"])
-    while follow:
-        time.sleep(FOLLOW_EVERY)
-        found = session.call("admin_pluginLogs", {"id": id, "after": found["cursor"], "limit": 10_000})
-        _print(session, found["lines"])
+    with contextlib.suppress(KeyboardInterrupt):  # that is how it ends
+        while follow:
+            time.sleep(FOLLOW_EVERY)
+            found = session.call("admin_pluginLogs", {"id": id, "after": found["cursor"], "limit": 10_000})
+            _print(session, found["lines"])
 
 
 def _print(session: Session, lines: list[str]) -> None:

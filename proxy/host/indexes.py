@@ -113,8 +113,10 @@ class Indexes:
             url, digests = place["tarball"], digests or frozenset({str(place.get("integrity"))})
         data = (await _get(session, url, MAX_ARCHIVE, what))[2]
         sha512 = "sha512-" + base64.b64encode(hashlib.sha512(data).digest()).decode()
-        if not digests & {sha512, hashlib.sha256(data).hexdigest()}:
-            raise ManifestError(f"{what}: the tarball that came has {sha512}, which is not the one that is asked for")
+        sha256 = hashlib.sha256(data).hexdigest()
+        if not digests & {sha512, sha256}:
+            found = sha512 if any(digest.startswith("sha512-") for digest in digests) else f"sha256 {sha256}"
+            raise ManifestError(f"{what}: the tarball that came has {found}, which is not the one that is asked for")
         return data
 
 
