@@ -156,7 +156,8 @@ class FastLane:
                 return self._hand_over()
             return False
         self._attendance.leave()
-        self._ending = self._lanes.loop.call_later(self._lanes.patience.half_closed, self.abort)
+        if self._parts is None:  # who takes a large answer is watched as he does
+            self._ending = self._lanes.loop.call_later(self._lanes.patience.half_closed, self.abort)
         return True
 
     def pause_writing(self) -> None:
@@ -406,6 +407,8 @@ class FastLane:
             self._answered()
 
     def _begin_large(self, body: Large) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
         self._answer, self._parts = body, body.parts()
         self._write(self._heads.full(body.length))
         self._pump()

@@ -217,6 +217,7 @@ async def _sent(request: web.BaseRequest, body: Body | None, page: str | None) -
     if body is None or (isinstance(body, bytes) and len(body) <= AT_ONCE):
         return reply(204 if body is None else 200, body, page)
     response = streamed(body, page)
+    _peer(request).answers_at_length()
     try:
         await response.prepare(request)
         for part in bodies.parts_of(body):

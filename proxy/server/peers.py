@@ -33,7 +33,7 @@ HALF_CLOSED_SECONDS = 30.0  # for the answers to a client that sends no more; an
 class Peer(web.RequestHandler):
     """One HTTP connection."""
 
-    __slots__ = ("_attendance", "_connections", "_ending", "_in_flight", "counted")
+    __slots__ = ("_at_length", "_attendance", "_connections", "_ending", "_in_flight", "counted")
 
     def __init__(
         self, server: web.Server, connections: Connections, counted: Connection | None = None, **settings: Any
@@ -43,6 +43,7 @@ class Peer(web.RequestHandler):
         self._in_flight: StreamReader | None = None
         self._attendance: Attendance | None = None
         self._ending: asyncio.TimerHandle | None = None
+        self._at_length = False  # an answer is on its way part by part: its reader is watched as it takes them
         self.counted = counted  # by the fast lane, where it began
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -73,6 +74,8 @@ class Peer(web.RequestHandler):
         if is_websocket or not waiting or not all(body.is_eof() for body in waiting):
             return False
         self._ending = asyncio.get_running_loop().call_later(HALF_CLOSED_SECONDS, self._give_up)
+        if self._at_length:
+            self._ending.cancel()
         if self._attendance is not None:
             self._attendance.leave()
         self._close_after_last()
@@ -98,6 +101,12 @@ class Peer(web.RequestHandler):
         if self._ending is not None:
             self._attendance.leave()
         return self._attendance
+
+    def answers_at_length(self) -> None:
+        """Learn that an answer is on its way part by part, also to a client that sends no more."""
+        self._at_length = True
+        if self._ending is not None:
+            self._ending.cancel()
 
     async def drained(self) -> None:
         """Wait until more may be written. Raise `ConnectionError` when the connection has ended."""

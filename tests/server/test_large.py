@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from middleware.waist import ANONYMOUS, Answer, Context, LargeReply, NodeReply, Request, result
-from proxy.server import http, outbox, websocket
+from proxy.server import http, outbox, peers, websocket
 from proxy.server.bodies import Joined
 from proxy.server.connections import Connections
 from proxy.server.door import Door
@@ -264,6 +264,22 @@ async def test_who_goes_or_never_reads_leaves_nothing_open(lane: str, monkeypatc
                 while node.open:  # noqa: ASYNC110  and ends in its own
                     await asyncio.sleep(0.01)
             writer.transport.abort()
+
+
+async def test_who_said_everything_may_take_a_large_answer_slowly(lane: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = 0.2
+    monkeypatch.setattr(peers, "HALF_CLOSED_SECONDS", limit)
+    monkeypatch.setattr(http, "HALF_CLOSED_SECONDS", limit)
+    size = 12_000_000  # more than the system takes for a reader that waits
+    async with opened(Node(size), lane) as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, limit=65536)
+        writer.write(head(listener.port, JSON, size=len(LARGE)) + LARGE)
+        writer.write_eof()
+        begun = await reader.readuntil(b"\r\n\r\n")
+        assert begun.startswith(b"HTTP/1.1 200")
+        await asyncio.sleep(2 * limit)  # nothing waits for this: the limit passes while the answer is on its way
+        assert right(await reader.read(), size)
+        writer.close()
 
 
 async def test_over_a_websocket() -> None:
