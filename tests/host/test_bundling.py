@@ -206,6 +206,20 @@ async def test_what_code_catches_may_be_missing(bundler_cache: Path) -> None:
     assert b"bufferutil" in (await bundle(bundler_cache, {"main.js": code}))["main.js"]
 
 
+async def test_json_is_imported_as_the_language_has_it_and_as_bundlers_do(bundler_cache: Path) -> None:
+    code = b"""
+        import said from "./data.json" with { type: "json" };
+        import plain, { answer } from "./data.json";
+        import dep from "dep/data.json" with { type: "json" };
+        const later = await import("./data.json", { with: { type: "json" } });
+        export default class { static all = [said, plain, answer, dep, later]; }"""
+    dependency = {"node_modules/dep/package.json": b'{"name": "dep"}', "node_modules/dep/data.json": b'{"answer": 43}'}
+    made = await bundle(bundler_cache, {"main.js": code, "data.json": b'{"answer": 42}', **dependency})
+    assert b"answer: 42" in made["main.js"]
+    assert b"answer: 43" in made["main.js"]
+    assert "data.json" not in made  # it went in
+
+
 async def test_no_file_beside_the_modules_changes_how_they_are_bundled(bundler_cache: Path) -> None:
     code = b'import { x } from "./part.ts"; export default class { static x = x }'
     part = b"export const x: number = 1; enum E { A }; export class C { y?: string; constructor(private z = E.A) {} }"

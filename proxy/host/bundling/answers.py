@@ -21,6 +21,7 @@ from proxy.host.manifest import ManifestError
 MAX_BUNDLE = 16 * 1024 * 1024
 LOADERS = {".js": "js", ".mjs": "js", ".cjs": "js", ".json": "json", ".ts": "ts"}
 _MOST_TOLD = 5
+_AS_JSON = " with { type: 'json' }"  # what esbuild puts behind the name of a file imported so
 _AT_RUN_TIME = frozenset(f"node:{name}" for name in ALLOWED)
 _NOTHING = {"id": 1, "contents": b"", "loader": "js"}
 
@@ -58,7 +59,7 @@ class Run:
             imported = {row["path"] for row in output["imports"] if row["kind"] != "require-call"}
         except (TypeError, ValueError, KeyError, AttributeError):
             raise ManifestError("the packages cannot be bundled: the bundler does not say what went in") from None
-        ours = {name.removeprefix("graph:") for name in inputs if name.startswith("graph:")}
+        ours = {name.removeprefix("graph:").removesuffix(_AS_JSON) for name in inputs if name.startswith("graph:")}
         others = {name for name in inputs if not name.startswith(("graph:", "built-in:", "value:", "nothing:"))}
         others |= ours - self._graph.files.keys()
         others |= {name for name in imported if name.startswith((".", "/")) or ":" in name} - _AT_RUN_TIME
