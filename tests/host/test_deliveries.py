@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -351,3 +352,18 @@ async def test_a_broad_watch_keeps_the_blocks_there_is_room_for_each_on_disk_by_
     ]
     await home.ask("layer1.unwatch", {"name": "all"})
     assert list(home.plugins._hosted["echo"].watches._space.scan()) == []
+
+
+async def test_a_node_whose_blocks_do_not_follow_each_other_is_believed_after_a_while_and_not_stormed(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.host.services.watching.AGAIN", 0.05)
+    await home.add(ECHO)
+    await home.ask("layer1.watch", {"name": "w", "blocks": True, "from": "0x0"})
+    await home.heard(1)
+    before = len(home.l1.asked)
+    home.l1.grow()
+    home.l1.chain[-1] = dataclasses.replace(home.l1.chain[-1], parent="0x" + "77" * 32)
+    home.l1.grow()
+    assert [row[1] for row in await home.heard(3)] == [0, 1, 2]
+    assert len(home.l1.asked) - before < 40

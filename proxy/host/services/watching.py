@@ -2,7 +2,8 @@
 
 Asks the node for ranges while it catches up and block by block at the tip, by block hash, so that no reorg can slip
 between two questions. The cursor moves on only after the plugin has answered; hashes of the last blocks it was told lie on
-disk with it, so that a reorg is seen after a stop as well. It must never tell a block of a branch whose parent it did not tell.
+disk with it, so that a reorg is seen after a stop as well. It must never tell a block of a branch whose parent it did not tell,
+unless the node insists that both stand.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ FEWEST = 4
 RANGE = 1000  # blocks asked at once while catching up
 MAX_LINE = 512 * 1024  # bytes of logs in one line
 AGAIN = 1.0  # seconds until a node that failed is asked again
+LOOKS = 3  # at a block that does not follow the one before, until the node is believed (anvil does so after evm_revert)
 
 
 class Told(msgspec.Struct, array_like=True):
@@ -78,6 +80,7 @@ class Watch:
         self._save = save
         self._changed = asyncio.Event()
         self._range = RANGE
+        self._unlinked = 0
         self._sizes = {block.number: _size(block) for block in record.told}
 
     def poke(self) -> None:
@@ -154,7 +157,15 @@ class Watch:
             and number == self.record.told[-1].number + 1
             and (block["parentHash"] != self.record.told[-1].hash)
         ):
-            return True  # the parent was left in this moment; take it back first
+            if self._unlinked < LOOKS:
+                self._unlinked += 1
+                if self._unlinked > 1:
+                    await self._wait(AGAIN)
+                return True  # the parent was left in this moment; take it back first
+            log.warning(
+                "watch %s: block %d does not follow the one before, and both stand: the node errs", self.name, number
+            )
+        self._unlinked = 0
         logs: list[dict[str, Any]] = []
         if self.record.logs is not None:
             logs = await self._l1.call("eth_getLogs", {**self.record.logs, "blockHash": block["hash"]})
