@@ -26,7 +26,7 @@ from proxy.upstream.node_socket import Ask, in_memory
 from proxy.upstream.traits import traits
 
 _CONNECTIONS: Final = 128
-# So many while slow calls hold those: looked for every `_LOOKS` seconds while any call waits for a connection.
+# So many while slow calls hold half of those: looked for every `_LOOKS` seconds, which makes a call slow, while any waits for one.
 _MOST_CONNECTIONS: Final = 512
 _LOOKS: Final = 0.5
 _LONG_CONNECTIONS: Final = 32
@@ -58,7 +58,6 @@ class Http:
         self._idle: list[Connection] = []
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._most = _CONNECTIONS
-        self._freed_since = 0  # the last look at those who wait
         self._look: asyncio.TimerHandle | None = None
         self._long = asyncio.Semaphore(_LONG_CONNECTIONS)
         self._verifying = asyncio.Lock()
@@ -121,7 +120,6 @@ class Http:
             place: asyncio.Future[Connection | None] = loop.create_future()
             self._waiting.append(place)
             if self._look is None:
-                self._freed_since = 0
                 self._look = loop.call_later(_LOOKS, self._look_at_waiting, loop)
             try:
                 handed = await place
@@ -184,21 +182,19 @@ class Http:
 
     def _freed(self, connection: Connection) -> None:
         if connection in self._all:
-            self._freed_since += 1
             self._pass_on(connection)
 
     def _look_at_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
         """Allow more connections where slow calls have all there are, so that they do not hold up the quick ones."""
-        waiting = sum(not place.done() for place in self._waiting)
-        if not waiting:
+        if all(place.done() for place in self._waiting):
             self._look = None
             self._most = _CONNECTIONS
             return
-        if 2 * self._freed_since < waiting and self._most != _MOST_CONNECTIONS:
+        slow = sum([connection.held(_LOOKS) for connection in self._all])
+        if 2 * slow > len(self._all) and self._most != _MOST_CONNECTIONS:
             self._most = _MOST_CONNECTIONS
             while self._wake(None):
                 """Each looks for itself."""
-        self._freed_since = 0
         self._look = loop.call_later(_LOOKS, self._look_at_waiting, loop)
 
     def _pass_on(self, connection: Connection | None) -> None:

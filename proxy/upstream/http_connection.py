@@ -53,6 +53,7 @@ class Connection:
         self.loop = asyncio.get_running_loop()
         self.idle_since = self.loop.time()
         self.served = 0  # callers' requests answered
+        self._asked_at = 0.0  # by the loop's clock, the request that has it now
         self._head = head
         self._keeping = keeping
         self._free = free
@@ -67,12 +68,17 @@ class Connection:
         """Tell whether nothing can be asked any more."""
         return self._transport is None or self._transport.is_closing()
 
+    def held(self, seconds: float) -> bool:
+        """Tell whether one request has had it for so long."""
+        return self._course is not None and self.loop.time() - self._asked_at >= seconds
+
     def ask(self, frame: bytes, raw_id: bytes) -> Course:
         """Send `frame`, which carries `raw_id`, and return what awaits its answer; the connection is free. Raise `Broken`."""
         if self._transport is None or self._transport.is_closing():
             raise Broken("the L1 node closed the connection", repeatable=True)
         course = self._course = Course(self, raw_id)
         self._heard = False
+        self._asked_at = self.loop.time()
         self._transport.write(self._head % len(frame) + frame)
         return course
 
