@@ -311,6 +311,8 @@ async def test_no_key_or_prefix_reaches_another_plugins_store(home: Home, tmp_pa
             (twin / file.name).write_text(text)
     await home.add(ECHO)
     await home.add(twin)
+    await home.running("echo")
+    await home.running("twin")
     await home.ask("persist", {"put": {"secret": "of echo", "zz": "more"}})
     for name in HOSTILE_NAMES:
         for params in ({"prefix": name}, {"start": name}, {"keys": [name, f"{name}/secret", f"{name}\0secret"]}):
@@ -353,6 +355,7 @@ async def test_no_key_or_prefix_reaches_another_plugins_store(home: Home, tmp_pa
 )
 async def test_no_path_leads_outside_the_plugins_own(home: Home, path: str) -> None:
     await home.add(ECHO)
+    await home.running("echo")
     assert (await home.ask("derive", {"path": path}))["error"]["code"] == -32602
     assert (await home.ask("sign", {"account": path, "message": "x"}))["error"]["code"] == -32602
 
@@ -363,11 +366,13 @@ async def test_no_path_leads_outside_the_plugins_own(home: Home, path: str) -> N
 )
 async def test_no_index_leads_outside_either(home: Home, params: dict[str, object]) -> None:
     await home.add(ECHO)
+    await home.running("echo")
     assert (await home.ask("getAccount", params))["error"]["code"] == -32602
 
 
 async def test_without_a_grant_a_host_method_is_4100_before_its_params_are_looked_at(home: Home) -> None:
     await home.add(ECHO, "store")
+    await home.running("echo")
     for method in (
         "getAccount",
         "derive",
