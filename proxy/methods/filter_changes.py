@@ -7,6 +7,7 @@ nothing handed out twice. Pending transactions of all filters come from one filt
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -14,12 +15,13 @@ from weakref import WeakSet
 
 from middleware.errors import Disconnected, RpcError
 from proxy.upstream.block_tracker import BlockTracker
-from proxy.upstream.chain_events import Event, Events, NewHead, still_true
-from proxy.upstream.followed_logs import FollowedLogs
+from proxy.upstream.chain_events import Event, Events, Head, NewHead, folded, still_true
+from proxy.upstream.followed_logs import Behind, FollowedLogs
 from proxy.upstream.headers import read_head
 from proxy.upstream.log_filter import LogFilter
 from proxy.upstream.polled import PendingTransactions
 
+_LEFT = 4096  # events kept at most while one of them cannot be dealt with
 _GAP_HASHES = 1024  # block hashes handed out at most for blocks that were told as a gap
 _PENDING_KEPT = 16_384  # hashes of pending transactions kept for one filter
 
@@ -52,6 +54,8 @@ class _Followed:
         """Bring `left` up to the present. Raise what L1 raises."""
         await self._blocks.sync()
         self.left = still_true([*self.left, *self._events.drain()])
+        if len(self.left) > _LEFT:
+            self.left = folded(deque(self.left))
 
     async def first(self, take: Callable[[Event], Awaitable[bool]]) -> None:
         """Deal with the first of `left`; one that has left the chain meanwhile is skipped, its reorg takes it back."""
@@ -59,9 +63,9 @@ class _Followed:
         try:
             if await take(event):
                 del self.left[0]
-        except Disconnected:
-            raise
-        except RpcError:
+        except RpcError as error:
+            if isinstance(error, Disconnected) and not isinstance(error, Behind):
+                raise
             await self.look()
             if any(one is event for one in self.left):
                 raise  # else its reorg, told meanwhile, has crossed it out
@@ -106,14 +110,18 @@ class BlockChanges:
     async def _told(self, event: Event) -> bool:
         if not isinstance(event, NewHead):
             return True
-        hashes = []
+        heads: list[Head] = []
         if event.gap_from is not None:
             lowest = max(event.gap_from, self._lowest, event.head.number - _GAP_HASHES)
             for number in range(lowest, event.head.number):
                 block = await self._l1.call("eth_getBlockByNumber", hex(number), False)
-                if block is not None:
-                    hashes.append(read_head(block, "eth_getBlockByNumber").hash)
-        self._new += [*hashes, event.head.hash]
+                if block is None:
+                    raise Behind
+                heads.append(read_head(block, "eth_getBlockByNumber"))
+        heads.append(event.head)
+        if any(parent.hash != head.parent_hash for parent, head in itertools.pairwise(heads)):
+            raise Behind
+        self._new += [head.hash for head in heads]
         return True
 
 

@@ -1,8 +1,10 @@
 """Logs as the chain tells them, each once, and again with `removed: true` when the chain takes them back.
 
 Between the block tracker's events and who wants logs (`subscriptions`, the filter methods). Logs are read by block hash, so that
-neither a reconnect nor another node can lose one or tell it twice; only a gap is read as a range, split where a node refuses so
-many. What was told is kept, bounded, to be taken back newest first. Must never deliver part of what it could not read.
+neither a reconnect nor another node can lose one or tell it twice; only the lower part of a gap is read as ranges, split where a node
+refuses so many. Nodes answer a range that ends above their own newest block as if it ended there, so a range counts as read only where the
+chain that answers holds the block the gap leads to, and what is close below that is read by hash as well: behind one address may stand
+many nodes. What was told is kept, bounded, to be taken back newest first. Must never deliver part of what it could not read.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any, TypeAlias
 
 from middleware.errors import Disconnected, RpcError
 from proxy.upstream.chain_events import Event, Events, Head, NewHead, Reorg, still_true
+from proxy.upstream.headers import read_head
 from proxy.upstream.log_filter import LogFilter
 
 log = logging.getLogger("l2proxy.upstream")
@@ -27,10 +30,18 @@ Deliver: TypeAlias = Callable[[dict[str, Any]], None]
 _TOLD_BLOCKS = 256  # how far below the newest told block logs can be taken back
 _TOLD_LOGS = 10_000  # and how many of them
 _RANGE = 1000  # blocks asked at once in a gap
+_NEAR = 64  # blocks up to the newest of a gap that are read one by one, by hash
 _AHEAD = 16  # blocks whose logs are read at the same time
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _GIVE_UP_SECONDS = 60.0
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,16}")
+
+
+class Behind(Disconnected):
+    """Who answers does not have the chain that was told: it is behind, or on another branch."""
+
+    def __init__(self) -> None:
+        super().__init__("the L1 node that answers does not have the newest blocks")
 
 
 class FollowedLogs:
@@ -50,6 +61,8 @@ class FollowedLogs:
         self._range = _RANGE
         self._done_of_gap: tuple[int, int] | None = None  # where a gap begins, and its first block that was not told
         self._ahead: dict[str, list[dict[str, Any]]] = {}
+        self._walked: list[Head] = []  # the upper part of a gap
+        self._failed: str | None = None  # the block that could not be read last
 
     async def take(self, event: Event) -> bool:
         """Deliver what `event` adds or takes back, of a gap one range; tell whether that was all of it.
@@ -59,10 +72,9 @@ class FollowedLogs:
         if isinstance(event, Reorg):
             self._take_back(event.ancestor_number)
         elif event.gap_from is not None:
-            return await self._tell_range(event.gap_from, event.head.number)
+            return await self._tell_gap(event.gap_from, event.head)
         elif self._wanted.takes(event.head.number):
-            logs = self._ahead.pop(event.head.hash, None)
-            self._tell(event.head.number, await self._read_block(event.head) if logs is None else logs)
+            self._tell(event.head.number, await self._logs_of(event.head))
         return True
 
     def pass_over(self, event: Event) -> bool:
@@ -75,19 +87,66 @@ class FollowedLogs:
     async def read_ahead(self, events: Sequence[Event]) -> None:
         """Read the logs of the first of `events` at the same time, for `take`; what cannot be read is left to it."""
         blocks = [one.head for one in events[:_AHEAD] if isinstance(one, NewHead) and one.gap_from is None]
-        blocks = [head for head in blocks if self._wanted.takes(head.number)]
-        if len(blocks) < 2 or blocks[0].hash in self._ahead:
-            return
-        read = await asyncio.gather(*map(self._read_block, blocks), return_exceptions=True)
-        self._ahead = {head.hash: logs for head, logs in zip(blocks, read, strict=True) if isinstance(logs, list)}
+        await self._read_ahead([head for head in blocks if self._wanted.takes(head.number)])
 
-    async def _tell_range(self, gap_from: int, top: int) -> bool:
-        first, last = self._left_of_gap(gap_from, top)
-        if first <= last:
-            logs, first = await self._read_range(first, last)
+    async def _read_ahead(self, blocks: Sequence[Head]) -> None:
+        if len(blocks) < 2 or blocks[0].hash in self._ahead or blocks[0].hash == self._failed:
+            return  # beyond a block that cannot be read nothing is asked for: it would be again with every attempt
+        self._ahead = {head.hash: self._ahead[head.hash] for head in blocks if head.hash in self._ahead}
+        missing = [head for head in blocks if head.hash not in self._ahead]
+        read = await asyncio.gather(*map(self._read_block, missing), return_exceptions=True)
+        self._ahead |= {head.hash: logs for head, logs in zip(missing, read, strict=True) if isinstance(logs, list)}
+
+    async def _logs_of(self, head: Head) -> list[dict[str, Any]]:
+        logs = self._ahead.pop(head.hash, None)
+        if logs is None:
+            self._failed = head.hash
+            logs = await self._read_block(head)
+        self._failed = None
+        return logs
+
+    async def _tell_gap(self, gap_from: int, top: Head) -> bool:
+        first, last = self._left_of_gap(gap_from, top.number)
+        near = max(0, top.number - _NEAR + 1)
+        if first < min(near, last + 1):
+            await self._hold(
+                top
+            )  # before: it may have arrived there while the range was read; after: or changed to another branch
+            logs, first = await self._read_range(first, min(last, near - 1))
+            await self._hold(top)
             for number in sorted({_number(one) for one in logs}):
                 self._tell(number, [one for one in logs if _number(one) == number])
+        elif first <= last:
+            heads = [head for head in await self._between(first, top) if head.number <= last][:_AHEAD]
+            await self._read_ahead(heads)
+            for head in heads:
+                self._tell(head.number, await self._logs_of(head))
+                first = head.number + 1
+                self._told_of_gap(gap_from, first, last)
         return self._told_of_gap(gap_from, first, last)
+
+    async def _hold(self, top: Head) -> None:
+        """Make sure that who answers has `top` on its chain, and so all below. Raise `Behind`."""
+        block = await self._call("eth_getBlockByNumber", hex(top.number), False)
+        if block is None or read_head(block, "eth_getBlockByNumber").hash.lower() != top.hash.lower():
+            raise Behind
+
+    async def _between(self, first: int, top: Head) -> list[Head]:
+        """Return the blocks from number `first` to `top`, ascending, each the parent of the next. Raise `Behind`."""
+        if self._walked and self._walked[-1] == top and self._walked[0].number <= first:
+            return self._walked[first - self._walked[0].number :]
+        heads = [top]
+        while (lowest := heads[-1]).number > first:
+            block = await self._call("eth_getBlockByHash", lowest.parent_hash, False)
+            parent = None if block is None else read_head(block, "eth_getBlockByHash")
+            if parent is None or (parent.hash.lower(), parent.number) != (
+                lowest.parent_hash.lower(),
+                lowest.number - 1,
+            ):
+                raise Behind
+            heads.append(parent)
+        self._walked = heads[::-1]
+        return self._walked
 
     def _left_of_gap(self, gap_from: int, top: int) -> tuple[int, int]:
         """Return the first and the last block of a gap up to `top` whose logs are still to be told."""
@@ -161,8 +220,7 @@ async def follow_logs(logs: FollowedLogs, events: Events) -> None:
         while left:
             if events.reorganised or len(left) == 1:
                 left = still_true([*left, *events.drain()])
-            if not waits.waiting:  # a node that fails is asked for one block at a time
-                await logs.read_ahead(left)
+            await logs.read_ahead(left)
             if await _taken(logs, left[0], waits):
                 del left[0]
 
@@ -175,13 +233,11 @@ class _Waits:
 
     def over(self) -> None:
         """Learn that something was read."""
-        self.waiting = False
         self._pause = _FIRST_PAUSE
         self._refused_at: float | None = None
 
     async def pause(self) -> None:
         """Wait, each time for longer."""
-        self.waiting = True
         await asyncio.sleep(self._pause)
         self._pause = min(_LONGEST_PAUSE, self._pause * 2)
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from middleware.errors import InvalidParams, LimitExceeded, RpcError
+from middleware.errors import Disconnected, InvalidParams, LimitExceeded, RpcError
 from middleware.waist import ANONYMOUS, Context, Origin
+from proxy.methods import filter_changes
 from proxy.methods.filters import Filters, handlers
 from proxy.upstream.l1 import L1
 from tests.conftest import Anvil
 from tests.upstream.chain_node import ChainNode, failure
+from tests.upstream.fake_node import result
 
 PAGE, OTHER = Context(Origin.web("https://app.example")), Context(Origin.web("https://other.example"))
 SENDER = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
@@ -272,6 +274,67 @@ async def test_a_block_that_leaves_while_its_logs_are_asked_for_fails_no_poll(sh
             node.mine("0x01")
             leaves = True
             assert [log["data"] for log in await filters.changes([number], PAGE)] == ["0x02"]
+            assert await filters.changes([number], PAGE) == []
+        finally:
+            await l1.close()
+
+
+async def test_a_filter_stuck_on_a_block_keeps_and_asks_no_more_than_a_little(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filter_changes, "_LEFT", 20)
+    node = ChainNode(pushes_heads=False)
+    node.mine()
+    async with node.ipc(short_tmp / "node.ipc") as url:
+        l1 = L1([url])
+        await l1.start()
+        try:
+            filters = Filters(l1)
+            number = await filters.new_log_filter([{}], PAGE)
+            await filters.new_block_filter([], PAGE)
+            node.unknown.add(node.mine("0x00"))
+            asked = 0
+            for one in range(1, 50):
+                node.mine(f"0x{one:02x}")
+                asked = node.times("eth_getLogs")
+                with pytest.raises(RpcError, match="unknown block"):
+                    await filters.changes([number], PAGE)
+                changes = filters._all[number].changes
+                assert isinstance(changes, filter_changes.LogChanges)
+                assert len(changes._followed.left) <= 21
+            assert node.times("eth_getLogs") - asked <= 2
+            node.unknown.clear()
+            told = [log["data"] for log in await filters.changes([number], PAGE)]
+            assert told == [f"0x{one:02x}" for one in range(50)]
+        finally:
+            await l1.close()
+
+
+async def test_a_gap_that_who_answers_does_not_know_yet_loses_no_block(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filter_changes, "_LEFT", 1)
+    node = ChainNode(pushes_heads=False)
+    node.mine()
+    behind = False
+
+    async def answer(request: dict[str, Any]) -> bytes | None:
+        which = request.get("params") or [""]
+        return result(request, None) if behind and which[0] == "0x4" else None
+
+    node.answer = answer
+    async with node.ipc(short_tmp / "node.ipc") as url:
+        l1 = L1([url])
+        await l1.start()
+        try:
+            filters = Filters(l1)
+            number = await filters.new_block_filter([], PAGE)
+            mined = [node.mine() for _ in range(5)]
+            behind = True
+            with pytest.raises(Disconnected, match="does not have the newest blocks"):
+                await filters.changes([number], PAGE)
+            behind = False
+            assert await filters.changes([number], PAGE) == mined
             assert await filters.changes([number], PAGE) == []
         finally:
             await l1.close()
