@@ -85,30 +85,47 @@ class _FromBlocks:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._seen: dict[str, None] = {}
-        self._next: int | None = None  # the lowest block that was not looked at
+        self._looked_at: dict[str, None] = {}  # hashes of blocks
 
     async def new(self) -> list[Any]:
         """Return the hashes not seen before. Raise `Disconnected`; then they are found by the next call."""
-        latest = await self._call("eth_getBlockByNumber", "latest", False)
-        top = read_head(latest, "eth_getBlockByNumber").number
-        first = top if self._next is None else max(min(self._next, top), top - _MISSED + 1)
-        found = [one for number in range(first, top) for one in _hashes(await self._block(hex(number)))]
-        found += [*_hashes(latest), *_hashes(await self._block("pending"))]
+        blocks = await self._since()
+        pending = await self._ask("eth_getBlockByNumber", "pending")
+        found = [one for block in [*blocks, pending] for one in _hashes(block)]
         new = [one for one in dict.fromkeys(found) if one not in self._seen]
-        self._seen.update(dict.fromkeys(new))
-        while len(self._seen) > _SEEN:
-            del self._seen[next(iter(self._seen))]
-        self._next = top + 1
+        _remember(self._seen, new, _SEEN)
+        _remember(self._looked_at, [read_head(block, "eth_getBlockByNumber").hash for block in blocks], 2 * _MISSED)
         return new
 
-    async def _block(self, which: str) -> Any:
+    async def _since(self) -> list[Any]:
+        """Return the blocks of the chain that were not looked at, ascending; at first the newest alone."""
+        blocks = [await self._call("eth_getBlockByNumber", "latest", False)]
+        head = read_head(blocks[0], "eth_getBlockByNumber")
+        if head.hash in self._looked_at:
+            return []
+        while self._looked_at and head.parent_hash not in self._looked_at and head.number > 0 and len(blocks) < _MISSED:
+            parent = await self._ask("eth_getBlockByHash", head.parent_hash)
+            if parent is None:
+                break  # it has left the chain meanwhile; the next look goes down from a newer one
+            blocks.append(parent)
+            head = read_head(parent, "eth_getBlockByHash")
+        return blocks[::-1]
+
+    async def _ask(self, method: str, which: str) -> Any:
         try:
-            return await self._call("eth_getBlockByNumber", which, False)
+            return await self._call(method, which, False)
         except Disconnected:
             raise
         except RpcError as error:  # not every node shows the next block
             log.debug("pending transactions are not seen in block %s: %s", which, error.message)
             return None
+
+
+def _remember(kept: dict[str, None], more: list[str], most: int) -> None:
+    """Add `more` to `kept`, which forgets its oldest beyond `most`."""
+    kept.update(dict.fromkeys(more))
+    while len(kept) > most:
+        del kept[next(iter(kept))]
 
 
 def _hashes(block: Any) -> list[str]:
