@@ -27,6 +27,7 @@ from proxy.upstream.exchange import Deadlines
 from proxy.upstream.failover import Failover, Nobody, refuses, unknown
 from proxy.upstream.failures import Late, NodeFailure, Overloaded, Unreachable, WrongChain
 from proxy.upstream.following import POLL_DEV, POLL_FAR, POLL_NEAR, Following
+from proxy.upstream.heights import best_height
 from proxy.upstream.identity import ChainIdentity, announces_bodies, read_pin, write_pin
 from proxy.upstream.line import Line
 from proxy.upstream.node import Node
@@ -270,9 +271,10 @@ class L1:
             self._look_at = now + self._poll_seconds()
             good = [node for node in self.nodes if node.trouble is None]
             await asyncio.gather(*(node.look(_LOOK_SECONDS) for node in good))
-            heads = [node.figures.head for node in good if node.trouble is None and node.figures.head is not None]
+            told = [node for node in good if node.trouble is None and node.figures.head is not None]
+            best = await best_height(told, _LOOK_SECONDS)
             for node in self.nodes:
-                node.compared(max(heads, default=0))
+                node.compared(best)
 
     def _poll_seconds(self) -> float:
         if self._identity is not None and self.is_dev:

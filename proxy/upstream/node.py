@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
+
+import msgspec
 
 from middleware.errors import RpcError
 from middleware.waist import LargeReply, NodeReply, Request
@@ -22,6 +25,7 @@ from proxy.upstream.endpoint import endpoint
 from proxy.upstream.exchange import Exchange
 from proxy.upstream.failures import Broken, Late, NodeFailure, Overloaded, Unreachable, WrongChain
 from proxy.upstream.figures import NodeFigures
+from proxy.upstream.heights import LAG
 from proxy.upstream.http import Http
 from proxy.upstream.identity import ChainIdentity, read_identity
 from proxy.upstream.line import Line
@@ -33,8 +37,7 @@ log = logging.getLogger("l2proxy.upstream")
 _VERIFY_SECONDS: Final = 10
 _PROBE: Final = Request("eth_chainId", b"[]", b"1")
 _LOOK: Final = Request("eth_blockNumber", b"[]", b"1")
-# A node more blocks behind the best one than this is not asked while another is good.
-_LAG: Final = 3
+_QUANTITY: Final = re.compile(r"0x[0-9a-fA-F]{1,16}")
 
 
 class Transport(Protocol):
@@ -67,6 +70,7 @@ class Node:
         self.identity: ChainIdentity | None = None
         self.figures = NodeFigures()
         self.lagging = False
+        self._doubted = False
         self._admit = admit
         self._changed = changed
         self._trouble: str | None = None
@@ -171,10 +175,24 @@ class Node:
         except (RpcError, TypeError, ValueError) as error:
             self.failed(Broken(f"it does not tell its newest block: {type(error).__name__}", repeatable=False))
 
+    async def show(self, method: str, which: str) -> Any:
+        """Return a block it shows, decoded. Raise `NodeFailure` or `RpcError`."""
+        ask = Request(method, msgspec.json.encode([which, False]), b"1")
+        return NodeReply(in_memory(await self._transport.exchange(ask))).result()
+
+    def doubt(self) -> None:
+        """Learn that it does not show the block it claims to be at: how far it is nobody knows."""
+        claim = f"it says it is at block {self.figures.head}, and shows no such block"
+        if not self._doubted:
+            log.warning("%s is passed over while another node is good: %s", self.address.shown, claim)
+        self._doubted, self.figures.head, self.figures.last_error = True, None, claim
+
     def compared(self, best: int) -> None:
         """Learn the newest block of the best node."""
-        self.figures.head_lag = None if self.figures.head is None else max(0, best - self.figures.head)
-        lagging = (self.figures.head_lag or 0) > _LAG
+        head = self.figures.head
+        self._doubted = self._doubted and head is None
+        self.figures.head_lag = None if head is None else max(0, best - head)
+        lagging = self._doubted or (self.figures.head_lag or 0) > LAG
         if lagging is not self.lagging:
             self.lagging = lagging
             self._changed()
@@ -275,4 +293,7 @@ def _height(body: bytes | LargeReply) -> int:
     if isinstance(body, LargeReply):
         body.close()
         raise TypeError("megabytes instead of a block number")
-    return int(NodeReply(body).result(), 16)
+    number = NodeReply(body).result()
+    if not _QUANTITY.fullmatch(number):
+        raise ValueError("a block number that is none, or above 64 bits")
+    return int(number, 16)

@@ -88,6 +88,7 @@ class ChainNode(FakeNode):
         answers: dict[str, Callable[[], Reply]] = {
             "eth_chainId": lambda: result(request, hex(self.chain_id)),
             "web3_clientVersion": lambda: result(request, self.version),
+            "eth_blockNumber": lambda: result(request, hex(len(self.chain) - 1)),
             "eth_getBlockByNumber": lambda: self._by_number(request, params[0]),
             "eth_getBlockByHash": lambda: result(request, self.by_hash.get(params[0])),
             "eth_getLogs": lambda: self._get_logs(request, params[0]),

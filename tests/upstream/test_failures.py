@@ -474,7 +474,7 @@ async def test_the_second_node_answers_when_the_first_does_not(short_tmp: Path) 
         assert await l1.call("eth_getBalance") == "0x1"
 
         async def better(request: dict[str, Any]) -> bytes:
-            return result(request, "0x99")
+            return result(request, "0x99" if request["method"] == "eth_getBalance" else "0x1")
 
         async with FakeNode(better).ipc(short_tmp / "first.ipc"):
             async with asyncio.timeout(5):

@@ -16,7 +16,8 @@ from middleware.errors import Disconnected, RpcError
 from middleware.waist import NodeReply, Request
 from proxy.upstream.failures import Late
 from proxy.upstream.l1 import L1
-from tests.upstream.fake_node import Die, FakeNode, Hang, Reply, ok, raw_id, result
+from tests.upstream.chain_node import ChainNode
+from tests.upstream.fake_node import Die, FakeNode, Hang, Reply, block, ok, raw_id, result
 
 RAW = "0x02f86c"
 HASH = "0x" + keccak(bytes.fromhex(RAW[2:])).hex()
@@ -154,29 +155,119 @@ async def test_each_nodes_trouble_is_named_when_none_is_left(short_tmp: Path) ->
     await l1.close()
 
 
+class Peer(ChainNode):
+    """A node with blocks, the same as every other's of the same `branch`; `says`: which block it claims to be at."""
+
+    def __init__(self, blocks: int, balance: str, branch: int = 0) -> None:
+        super().__init__(pushes_heads=False)
+        self._made = branch * 1_000_000
+        self.balance = balance
+        self.says: Any = None
+        self.grow(blocks)
+
+    def grow(self, count: int) -> None:
+        for _ in range(count):
+            self.mine()
+
+    async def respond(self, raw: bytes) -> Reply:
+        request = json.loads(raw)
+        match request["method"]:
+            case "eth_getBalance" if self.balance == "":
+                raise Die
+            case "eth_getBalance":
+                return result(request, self.balance)
+            case "eth_blockNumber" if self.says is not None:
+                return result(request, self.says)
+        return await super().respond(raw)
+
+
+async def look(l1: L1) -> list[int | None]:
+    """Compare the nodes now; return how far each is behind."""
+    l1._look_at = 0
+    await l1._revive()
+    return [node.figures.head_lag for node in l1.nodes]
+
+
 async def test_a_node_that_lags_is_asked_when_there_is_no_other(short_tmp: Path) -> None:
-    behind, best = (
-        Script(eth_blockNumber="0x10", eth_getBalance="0xa"),
-        Script(eth_blockNumber="0x14", eth_getBalance="0xb"),
-    )
-    nodes = [FakeNode(behind), FakeNode(best)]
-    async with over(short_tmp, *nodes) as l1:
+    behind, best = Peer(16, "0xa"), Peer(20, "0xb")
+    async with over(short_tmp, behind, best) as l1:
         assert await l1.call("eth_getBalance") == "0xa"
-
-        async def look() -> list[int | None]:
-            l1._look_at = 0
-            await l1._revive()
-            return [node.figures.head_lag for node in l1.nodes]
-
-        assert await look() == [4, 0]
+        assert await look(l1) == [4, 0]
         assert await l1.call("eth_getBalance") == "0xb"
-        behind.answers["eth_blockNumber"] = "0x11"
-        assert await look() == [3, 0]
+        behind.grow(1)
+        assert await look(l1) == [3, 0]
         assert await l1.call("eth_getBalance") == "0xa", "a few blocks are no lag"
-        behind.answers["eth_blockNumber"] = "0x1"
-        assert await look() == [19, 0]
-        best.answers["eth_getBalance"] = Die
+        best.grow(80)
+        assert await look(l1) == [83, 0]
+        best.balance = ""
         assert await l1.call("eth_getBalance") == "0xa", "better than none"
+
+
+@pytest.mark.parametrize("claim", ["0xffffffff", "0xffffffffffffffff", "0x19", "0x015"])
+async def test_a_height_that_is_only_claimed_makes_no_other_lag(claim: str, short_tmp: Path) -> None:
+    liar, good = Peer(17, "0xa"), Peer(17, "0xb")
+    (short_tmp / "b").mkdir()
+    async with over(short_tmp, good, liar) as l1, over(short_tmp / "b", liar, good) as backwards:
+        liar.says = claim
+        for each, lags in ((l1, [0, None]), (backwards, [None, 0])):
+            for _ in range(2):
+                assert await look(each) == lags
+                assert await each.call("eth_getBalance") == "0xb", "and who claims it is passed over"
+        assert l1.nodes[1].figures.last_error == f"it says it is at block {int(claim, 16)}, and shows no such block"
+        good.balance = ""
+        assert await l1.call("eth_getBalance") == "0xa", "better than none"
+        liar.says = None
+        assert await look(backwards) == [0, 0]
+        assert await backwards.call("eth_getBalance") == "0xa", "it is believed as soon as it shows what it says"
+
+
+@pytest.mark.parametrize("claim", ["0x" + "f" * 17, "0x1_0", "-0x1", "", 17, None, "0x" + "f" * 100_000])
+async def test_a_height_that_is_no_number_is_none(claim: Any, short_tmp: Path) -> None:
+    liar, good = Peer(17, "0xa"), Peer(17, "0xb")
+    liar.says = claim if claim is not None else []
+    async with over(short_tmp, liar, good) as l1:
+        await look(l1)
+        assert l1.nodes[0].figures.head is None
+        assert await l1.call("eth_getBalance") == "0xb"
+
+
+async def test_a_height_on_another_branch_says_nothing(short_tmp: Path) -> None:
+    ours, other = Peer(100, "0xa"), Peer(200, "0xb", branch=1)
+    async with over(short_tmp, ours, other) as l1:
+        assert await look(l1) == [0, 0]
+        assert await l1.call("eth_getBalance") == "0xa", "the order of the config stands"
+
+
+async def test_a_node_stuck_on_a_block_that_left_the_chain_lags(short_tmp: Path) -> None:
+    stuck, good = Peer(100, "0xa"), Peer(100, "0xb")
+    stuck.cut(2)
+    stuck._made = 1_000_000
+    stuck.grow(2)
+    good.grow(10)
+    async with over(short_tmp, stuck, good) as l1:
+        assert await look(l1) == [10, 0]
+        assert await l1.call("eth_getBalance") == "0xb"
+
+
+async def test_a_node_that_pushes_an_absurd_header_moves_nothing(short_tmp: Path) -> None:
+    liar, good = Peer(17, "0xa"), Peer(17, "0xb")
+    liar.pushes_heads = True
+    async with over(short_tmp, liar, good) as l1:
+        await l1.start()
+        async with asyncio.timeout(10):
+            while not liar.subscribed:  # noqa: ASYNC110  (the proxy's own start)
+                await asyncio.sleep(0.01)
+            absurd = block(0xFFFFFFFF, "0x" + "ee" * 32, "0x" + "dd" * 32)
+            await liar.push_result("heads", absurd)
+            before = l1.blocks.figures.announced
+            await liar.announce()
+            while l1.blocks.figures.announced == before:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert (await l1.blocks.sync()) == l1.blocks.head
+        assert l1.blocks.head is not None
+        assert l1.blocks.head.number == 17
+        assert await look(l1) == [0, 0]
+        assert await l1.call("eth_getBalance") == "0xa"
 
 
 async def test_a_node_that_does_not_tell_its_head_is_passed_over(short_tmp: Path) -> None:
