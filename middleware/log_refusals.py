@@ -62,23 +62,41 @@ _reply = msgspec.json.Decoder(_Reply)
 
 def refusal(body: bytes) -> Refusal | None:
     """Return what a node's answer to eth_getLogs says about a range that covers too much; None if it says nothing of that."""
-    if len(body) > _LONGEST or b'"error"' not in body:
-        return None
-    try:
-        error = _reply.decode(body).error
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return None
-    if error is None:
-        return None
-    text = f"{error.message} {_text(error.data)}".lower()
-    plainly = (_WHAT.search(text) and _TOO_MUCH.search(text)) or _TIME.search(text)
-    if _OTHER_LIMIT.search(text) or not (plainly or error.code == -32005):  # EIP-1474: limit exceeded
-        return None
-    if _FILTER.search(text) and not _NOT_FILTER.search(text):
+    error = _error(body)
+    text = "" if error is None else _words(error)
+    if error is None or not (_plainly(text) or (error.code == -32005 and not _of_another_limit(text))):  # EIP-1474
         return None
     amount = _AMOUNT.search(text) is not None or _TIME.search(text) is not None
     blocks = _suggested(text, error.data)
     return Refusal(blocks if amount or blocks is not None else _most_blocks(text), amount)
+
+
+def names_too_much(body: bytes) -> bool:
+    """Tell whether a node's answer to eth_getLogs says in words that it covers too much; a code alone may mean a limit of any kind."""
+    error = _error(body)
+    return error is not None and _plainly(_words(error))
+
+
+def _error(body: bytes) -> _Error | None:
+    if len(body) > _LONGEST or b'"error"' not in body:
+        return None
+    try:
+        return _reply.decode(body).error
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def _words(error: _Error) -> str:
+    return f"{error.message} {_text(error.data)}".lower()
+
+
+def _plainly(text: str) -> bool:
+    named = (_WHAT.search(text) and _TOO_MUCH.search(text)) or _TIME.search(text)
+    return named is not None and not _of_another_limit(text)
+
+
+def _of_another_limit(text: str) -> bool:
+    return bool(_OTHER_LIMIT.search(text) or (_FILTER.search(text) and not _NOT_FILTER.search(text)))
 
 
 def _suggested(text: str, data: Any) -> int | None:

@@ -18,6 +18,7 @@ import msgspec
 from eth_utils.crypto import keccak
 
 from middleware.errors import Disconnected, RpcError
+from middleware.log_refusals import names_too_much
 from middleware.waist import LargeReply, NodeReply, Request
 from proxy.upstream.failures import Broken, Late, NodeFailure, Overloaded, WrongChain
 from proxy.upstream.repeatable import may_repeat
@@ -94,6 +95,9 @@ class Failover:
             self._wrong_chain = self._wrong_chain or f"{node.address.shown}: {failure}"
         elif isinstance(failure, Overloaded):
             self._refusal = self._refusal or failure.body
+            if self._request.method == "eth_getLogs" and names_too_much(failure.body):
+                # It is asked again in parts. A node that is behind would answer at once, without the newest logs.
+                self._candidates.clear()
         elif isinstance(failure, Broken | Late):
             self._after_sending(node, failure)
 

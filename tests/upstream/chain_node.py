@@ -111,7 +111,8 @@ class ChainNode(FakeNode):
                 return failure(request, -32000, f"{which} block not found")
             number = self.tags[which]
         else:
-            number = len(self.chain) - 1 if which == "latest" else int(which, 16)
+            tags = {"earliest": 0, "latest": len(self.chain) - 1}
+            number = tags[which] if which in tags else int(which, 16)
         return result(request, self.by_hash[self.chain[number]] if number < len(self.chain) else None)
 
     def _get_logs(self, request: dict[str, Any], wanted: dict[str, Any]) -> Reply:
