@@ -33,7 +33,7 @@ _SETTLED_DEV, _SETTLED = 1.0, 30.0  # seconds between readings of the finalized 
 
 
 class Following:
-    """The tasks that follow the chain. `line`: the shared socket, None over HTTP; `confirm` raises when the chain is foreign;
+    """The tasks that follow the chain. `line`: the shared socket, None over HTTP; `look` calls for one block; `confirm` raises when the chain is foreign;
     `revive` tries nodes that failed; `poll_seconds`: between looks at a node that announces nothing, at most; `pushes_bodies`: whether
     nodes of this kind announce whole blocks.
     """
@@ -42,6 +42,7 @@ class Following:
         self,
         line: Callable[[], Awaitable[Line | None]],
         call: Callable[..., Awaitable[Any]],
+        look: Callable[..., Awaitable[Any]],
         confirm: Callable[[], Awaitable[None]],
         revive: Callable[[], Awaitable[None]],
         poll_seconds: Callable[[], float],
@@ -57,9 +58,9 @@ class Following:
         self._group: asyncio.TaskGroup | None = None
         self._stopping = False
         self._pace = Pace(poll_seconds)
-        self.blocks = BlockTracker(call, self._interval, confirm, self._is_dev, pushes_bodies)
+        self.blocks = BlockTracker(look, self._interval, confirm, self._is_dev, pushes_bodies)
         self.blocks.on_change(self._changed)
-        self._settled = Settled(self.blocks, call, lambda: _SETTLED_DEV if self._is_dev() else _SETTLED)
+        self._settled = Settled(self.blocks, look, lambda: _SETTLED_DEV if self._is_dev() else _SETTLED)
         self.subscriptions = Subscriptions(line, call, self.blocks, self._spawn)
 
     async def start(self) -> None:

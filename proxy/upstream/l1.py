@@ -41,8 +41,8 @@ from proxy.vigil import Vigil
 log = logging.getLogger("l2proxy.upstream")
 
 _PROBE: Final = Request("eth_chainId", b"[]", b"1")
-# Seconds a node may take to tell its newest block when several are compared.
-_LOOK_SECONDS: Final = 5
+# Seconds a node may take to tell a block where another could, before it is passed over.
+_LOOK_SECONDS: float = 5
 _WAITING: Final = 4  # answers as large as one may be that may wait on disk together
 # Looks at the newest block between two questions which chain this is: a connection that stands may begin to serve another.
 _CONFIRM_EVERY: float = 10
@@ -80,7 +80,7 @@ class L1:
         self.several = len(self.nodes) > 1
         self._choose()
         self._following = Following(
-            self._line, self.call, self._confirm, self._revive, self._poll_seconds, self._pushes_bodies
+            self._line, self.call, self._look, self._confirm, self._revive, self._poll_seconds, self._pushes_bodies
         )
         self.blocks: BlockTracker = self._following.blocks
 
@@ -194,6 +194,13 @@ class L1:
         """Return the decoded result of `method`. Raise the node's error as `RpcError`, or `Disconnected`."""
         return (await self.forward(Request(method, msgspec.json.encode(params), b"1"))).result()
 
+    async def _look(self, method: str, *params: Any) -> Any:
+        """As `call`, for what follows the chain: a node that hangs does not hold everybody up while another could tell."""
+        request = Request(method, msgspec.json.encode(params), b"1")
+        seconds = min(self._call_seconds, _LOOK_SECONDS) if self.several else self._call_seconds
+        answer = await self._seek(request, Failover(request, self._in_order()), seconds)
+        return self.done(request, answer).result()
+
     async def subscribe(self, params: list[Any], deliver: Deliver) -> Unsubscribe:
         """Hand every result of `eth_subscribe` with `params` to `deliver`, as raw JSON; return how to stop.
 
@@ -218,26 +225,30 @@ class L1:
     ) -> NodeReply | LargeReply:
         """Take a request on where it failed first; `started`: monotonic seconds. Raise `Disconnected`."""
         if isinstance(failure, Late):
-            raise self._late(request) from failure
+            raise self._late(request, self._call_seconds) from failure
         seconds = self._call_seconds - (time.monotonic() - started)
         failover = Failover(request, [other for other in self._in_order() if other is not node])
         failover.met(node, failure)
-        return self.done(request, await self._seek(request, failover, seconds))
+        return self.done(request, await self._seek(request, failover, seconds, of=self._call_seconds))
 
-    async def _seek(self, request: Request, failover: Failover, seconds: float) -> bytes | LargeReply:
+    async def _seek(
+        self, request: Request, failover: Failover, seconds: float, *, of: float | None = None
+    ) -> bytes | LargeReply:
+        """Return the first answer within `seconds`, what is left `of` those the request had."""
         try:
             async with asyncio.timeout(seconds):
                 return await failover.answer()
         except TimeoutError as error:
             if isinstance(failover.last, Node):
                 failover.last.failed(Late("it did not answer in time"))
-            raise self._late(request) from error
+            raise self._late(request, of or seconds) from error
         except Nobody as nobody:
             raise self._nobody(nobody) from nobody
 
-    def _late(self, request: Request) -> Disconnected:
-        seconds = f"{self._call_seconds:g} s"
-        return Disconnected(f"the L1 node did not answer {request.method} within {seconds}{unknown(request.method)}")
+    def _late(self, request: Request, seconds: float) -> Disconnected:
+        return Disconnected(
+            f"the L1 node did not answer {request.method} within {seconds:g} s{unknown(request.method)}"
+        )
 
     async def _line(self) -> Line | None:
         """Return the shared socket of the first node that can be asked; None when that speaks HTTP. Raise `Disconnected`."""

@@ -346,6 +346,29 @@ async def test_a_node_that_hangs_is_passed_over_and_a_good_one_never_waits(short
         assert first.methods().count("eth_call") == 10
 
 
+@pytest.mark.parametrize("pushes", [True, False])
+async def test_a_node_that_hangs_does_not_hold_up_who_follows_the_chain(
+    pushes: bool, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.upstream.l1._LOOK_SECONDS", 0.1)
+    first, second = Peer(5, "0xa"), Peer(5, "0xb")
+    first.pushes_heads = second.pushes_heads = pushes
+    async with over(short_tmp, first, second) as l1:
+        await l1.start()
+        await l1.blocks.sync()
+        heard: asyncio.Queue[int] = asyncio.Queue()
+        stop = await l1.subscribe(["newHeads"], lambda raw: heard.put_nowait(int(json.loads(bytes(raw))["number"], 16)))
+
+        async def hang(_: dict[str, Any]) -> Reply:
+            raise Hang
+
+        first.answer = hang
+        second.grow(3)
+        async with asyncio.timeout(10):
+            assert [await heard.get() for _ in range(3)] == [6, 7, 8]
+        await stop()
+
+
 async def test_what_is_counted_of_a_node(short_tmp: Path) -> None:
     gate = asyncio.Event()
     script = Script(eth_getBalance=gate)
