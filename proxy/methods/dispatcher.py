@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from middleware.errors import InvalidParams, MethodNotFound, shorten
-from middleware.waist import Context, Handler, Request, Result
+from middleware.waist import Answer, Context, Handler, Request, Result
 
 with warnings.catch_warnings():  # it imports pkg_resources, which is deprecated
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -30,7 +30,7 @@ class _Invocation:
 
     params: Any
     context: Context
-    result: Result | None = None
+    result: Result | Request | None = None
     failure: Exception | None = None
 
 
@@ -39,7 +39,10 @@ Answering: TypeAlias = Callable[[Request, Context], Awaitable[Result]]
 
 
 class Dispatcher:
-    """A closed table of handlers by method name. `read`: those of them that take the request as a link has read it."""
+    """A closed table of handlers by method name. `read`: those of them that take the request as a link has read it.
+
+    A handler may return another call (a `Request`): that enters the whole chain, and its answer is the answer, as it comes.
+    """
 
     def __init__(self, handlers: Mapping[str, Handler], read: Mapping[str, Answering] | None = None) -> None:
         self._methods = {name: _adapted(handler) for name, handler in handlers.items()}
@@ -51,7 +54,7 @@ class Dispatcher:
     def __iter__(self) -> Iterator[str]:
         return iter(self._methods)
 
-    async def __call__(self, request: Request, context: Context) -> Result:
+    async def __call__(self, request: Request, context: Context) -> Answer:
         """Return the handler's result. Raise its `RpcError`, -32601 for a name not in the table, -32602 for params too deep."""
         if request.method not in self._methods:
             raise MethodNotFound(shorten(request.method))
@@ -70,6 +73,8 @@ class Dispatcher:
             raise invocation.failure
         if invocation.result is None:
             raise RuntimeError(f"jsonrpcserver did not call {request.method}: {response!r}")
+        if isinstance(invocation.result, Request):
+            return await context.dispatch(Request(invocation.result.method, invocation.result.params, request.id))
         return invocation.result
 
 
@@ -89,7 +94,7 @@ def _adapted(handler: Handler) -> Any:
     async def method(invocation: _Invocation) -> Any:
         try:
             value = await handler(invocation.params, invocation.context)
-            invocation.result = Result(msgspec.json.encode(value))
+            invocation.result = value if isinstance(value, Request) else Result(msgspec.json.encode(value))
         except Exception as failure:  # noqa: BLE001  raised again outside of the library, which would publish its text
             invocation.failure = failure
             return Error(-32603, "")

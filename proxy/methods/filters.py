@@ -16,8 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from middleware.errors import InvalidParams, LimitExceeded, RpcError
-from middleware.waist import Context, Handler, Origin
+from middleware.waist import Context, Handler, Origin, Request
 from proxy.methods.filter_changes import L1, BlockChanges, Changes, LogChanges, PendingChanges, PendingFeed
 from proxy.upstream.log_filter import read_filter
 
@@ -94,12 +96,12 @@ class Filters:
         found.used = self._clock()
         return changes
 
-    async def logs(self, params: Any, context: Context) -> Any:
-        """Answer `eth_getFilterLogs`: all logs the filter matches, whether handed out before or not."""
+    async def logs(self, params: Any, context: Context) -> Request:
+        """Answer `eth_getFilterLogs` as the `eth_getLogs` it is: all logs the filter matches, whether handed out before or not."""
         found = self._find(params, context.origin)
         if found.logs is None:
             raise _not_found()
-        return await self._l1.call("eth_getLogs", found.logs)
+        return Request("eth_getLogs", msgspec.json.encode([found.logs]))
 
     async def uninstall(self, params: Any, context: Context) -> bool:
         """Answer `eth_uninstallFilter`: tell whether there was one."""

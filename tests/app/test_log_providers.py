@@ -152,7 +152,11 @@ async def running(folder: Path, *urls: str) -> AsyncIterator[Running]:
 
 
 async def get_logs(port: int, first: str, last: str) -> dict[str, Any]:
-    body = {"jsonrpc": "2.0", "id": "q", "method": "eth_getLogs", "params": [{"fromBlock": first, "toBlock": last}]}
+    return await ask(port, "eth_getLogs", {"fromBlock": first, "toBlock": last})
+
+
+async def ask(port: int, method: str, *params: Any) -> dict[str, Any]:
+    body = {"jsonrpc": "2.0", "id": "q", "method": method, "params": params}
     async with (
         aiohttp.ClientSession() as session,
         session.post(f"http://127.0.0.1:{port}/", json=body) as response,
@@ -173,6 +177,19 @@ async def test_what_a_provider_refuses_is_answered_whole(name: str, short_tmp: P
             assert answer.get("result") == node.expected(*ends), answer.get("error")
             assert node.refused
         assert services.node_answers.log_ranges.figures.given_up == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_logs_of_a_filter_are_answered_whole_too(kind: str, short_tmp: Path) -> None:
+    node = Refusing(PROVIDERS["quicknode"])
+    async with node.over(kind, short_tmp) as url, running(short_tmp, url) as (services, doors):
+        port = doors.dapp.port
+        made = await ask(port, "eth_newFilter", {"fromBlock": "0x1", "toBlock": "latest"})
+        answer = await ask(port, "eth_getFilterLogs", made["result"])
+        assert answer.get("result") == node.expected(1, BLOCKS), answer
+        assert services.node_answers.log_ranges.figures.splits == 1
+        missing = {"code": -32000, "message": "filter not found"}
+        assert (await ask(port, "eth_getFilterLogs", "0x1"))["error"] == missing
 
 
 @pytest.mark.parametrize("kind", KINDS)

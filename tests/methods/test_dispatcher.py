@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from middleware.errors import InvalidParams, MethodNotFound, Refused
-from middleware.waist import ANONYMOUS, Context, Request
+from middleware.waist import ANONYMOUS, Context, NodeReply, Request
 from proxy.methods.dispatcher import Dispatcher
 
 CONTEXT = Context(ANONYMOUS)
@@ -62,3 +62,15 @@ async def test_only_what_stands_in_the_table() -> None:
 async def test_a_number_out_of_range_names_the_params() -> None:
     with pytest.raises(InvalidParams):
         await DISPATCHER(Request("echo", b"[1e999]"), CONTEXT)
+
+
+async def test_a_call_that_a_handler_returns_is_answered_by_the_chain_as_it_comes() -> None:
+    async def other(params: Any, context: Context) -> Request:
+        return Request("eth_getLogs", b"[{}]")
+
+    async def chain(request: Request) -> NodeReply:
+        return NodeReply(request.method.encode() + request.params + (request.id or b""))
+
+    dispatcher = Dispatcher({"other": other})
+    answer = await dispatcher(Request("other", b"[]", b'"me"'), Context(ANONYMOUS, dispatch=chain))
+    assert answer == NodeReply(b'eth_getLogs[{}]"me"')

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from middleware.errors import Disconnected, InvalidParams, LimitExceeded, RpcError
-from middleware.waist import ANONYMOUS, Context, Origin
+from middleware.waist import ANONYMOUS, Context, Origin, Request
 from proxy.methods import filter_changes
 from proxy.methods.filters import Filters, handlers
 from proxy.upstream.l1 import L1
@@ -36,7 +36,8 @@ class House:
         self.methods = handlers(self.filters)
 
     async def ask(self, method: str, *params: Any, context: Context = PAGE) -> Any:
-        return await self.methods[method](list(params), context)
+        answer = await self.methods[method](list(params), context)
+        return (await self.l1.forward(answer)).result() if isinstance(answer, Request) else answer
 
     async def emit(self, sender: str = SENDER) -> str:
         """Send a transaction that emits one log, and wait until its block is there (anvil answers before)."""
