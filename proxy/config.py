@@ -131,7 +131,7 @@ def load(path: Path) -> Config:
         raise ConfigError(f"there is no config file {path}") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
     _refuse_unknown(path, raw, Config, "")
     try:

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from proxy.demo.party import Party
+from proxy.wallet.key_libraries import RECURSION_LIMIT
 from tests.forked import Nursery, nursery
 from tests.quick_keys import quick_init
 
@@ -51,6 +52,12 @@ def need(condition: bool, what: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what} is missing, and CI may skip nothing; `make test` installs it")
     pytest.skip(f"{what} is missing; `make test` installs it")
+
+
+@pytest.fixture(autouse=True)
+def _usual_recursion() -> None:
+    """Python's own recursion limit, as in the daemon: what tests import (py_ecc, py-evm) raises it to where the C stack ends."""
+    sys.setrecursionlimit(RECURSION_LIMIT)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -36,6 +36,7 @@ def test_the_examples_load(name: str) -> None:
         ("[methods]\nallow = ['*']", "methods.allow takes names"),
         ("[methods]\nallow = ['debug*']", "methods.allow takes names"),
         ("x =", "cannot be read as TOML"),
+        pytest.param(f"x = {'[' * 5000}", "cannot be read as TOML", id="deep"),
         ("port = 1", "unknown key port; did you mean port in [listen]?"),
         ("[listen]\nurls = ['dev']", "unknown key listen.urls; did you mean urls in [l1]?"),
         ("nonsense = 1", "unknown key nonsense; known here: cache, l1"),

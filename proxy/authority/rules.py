@@ -59,7 +59,7 @@ def parse_rules(text: str) -> tuple[Rule, ...]:
     """Read a rule file; raise `RuleError` in one sentence when any part of it cannot be used."""
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RuleError(f"the rules are no TOML: {error}") from error
     for key in raw:
         if key != "rule":

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from middleware.errors import shorten
+from middleware.nesting import deeper_than
 from proxy.host import frames
 from proxy.host.manifest import Action, Manifest
 from proxy.host.process import spawn
@@ -52,6 +53,8 @@ async def declared_by_code(folder: Path, manifest: Manifest) -> list[Action]:
         process.close()
     if not line:
         raise DeclarationFailed(f"the code cannot be loaded: {_why(said.decode('utf-8', 'replace')) or how}")
+    if deeper_than(frames.MAX_NESTING, line):  # the line is the plugin's to write
+        raise DeclarationFailed("the code declares its actions in a text nested too deeply")
     try:
         declared = msgspec.convert(json.loads(line), list[Action] | _Failed)
     except (ValueError, msgspec.ValidationError) as error:

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from proxy.wallet.addresses import BadPrivateKey, private_key
+from proxy.wallet.key_libraries import eth_account
 from proxy.wallet.keystore import KeystoreError
 from proxy.wallet.sealing import WrongPassword
 
@@ -36,17 +37,13 @@ def read_key(text: str, password: str | None) -> bytes:
 
 def write_v3(key: bytes, password: str) -> dict[str, Any]:
     """Return V3 keystore JSON (scrypt) of a private key. Takes about a second."""
-    from eth_account import Account
-
-    document: dict[str, Any] = Account.encrypt(key, password, kdf="scrypt")
+    document: dict[str, Any] = eth_account().Account.encrypt(key, password, kdf="scrypt")
     return document
 
 
 def _decrypt(document: dict[str, Any], password: str) -> bytes:
-    from eth_account import Account
-
     try:
-        return bytes(Account.decrypt(document, password))
+        return bytes(eth_account().Account.decrypt(document, password))
     except ValueError as error:
         if "MAC mismatch" in str(error):
             raise WrongPassword("the password of the key file is wrong") from None

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 RECURSION_LIMIT = 1000  # Python's own default
-LIBRARIES = ("eth_account.messages", "hdwallet.hds", "hdwallet.mnemonics")
+LIBRARIES = ("hdwallet.hds", "hdwallet.mnemonics")
 PAIRINGS, CURVE = "py_ecc.bls", "py_ecc.bls12_381"
 CURVE_ORDER = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000001  # of BLS12-381: r of its specification
 
@@ -28,10 +28,21 @@ class _Deferred:
 
 def load() -> None:
     """Import what signing and deriving need; call it in a thread at start."""
-    _load_key_files()
+    eth_account()
     for library in LIBRARIES:
         importlib.import_module(library)
     sys.setrecursionlimit(RECURSION_LIMIT)
+
+
+def eth_account() -> ModuleType:
+    """Return eth_account with its messages. Nothing else here imports it, so that the recursion limit stays where it was."""
+    if (found := sys.modules.get("eth_account")) is not None and "eth_account.messages" in sys.modules:
+        return found
+    before = sys.getrecursionlimit()
+    _load_key_files()
+    importlib.import_module("eth_account.messages")
+    sys.setrecursionlimit(before)
+    return sys.modules["eth_account"]
 
 
 def _load_key_files() -> None:

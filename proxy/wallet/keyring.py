@@ -16,6 +16,7 @@ from typing import Any
 from middleware.errors import Unauthorized
 from proxy.wallet.addresses import address_of, private_key, public_key_of
 from proxy.wallet.derivation import Node, main_parent
+from proxy.wallet.key_libraries import eth_account
 from proxy.wallet.keystore import Keystore, Secrets
 from proxy.wallet.paths import FORBIDDEN, Path, PathError, text_of
 from proxy.wallet.recovery import hash_message
@@ -188,9 +189,7 @@ class Keyring:
 
 
 def _sign_transaction(raw: bytes, transaction: dict[str, Any]) -> bytes:
-    from eth_account import Account
-
-    return bytes(Account.sign_transaction(transaction, raw).raw_transaction)
+    return bytes(eth_account().Account.sign_transaction(transaction, raw).raw_transaction)
 
 
 def _sign_digest(raw: bytes, digest: bytes) -> str:

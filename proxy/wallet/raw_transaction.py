@@ -12,6 +12,7 @@ import rlp  # type: ignore[import-untyped]
 from eth_utils.address import to_checksum_address
 
 from middleware.errors import InvalidParams
+from proxy.wallet.key_libraries import eth_account
 from proxy.wallet.recovery import keccak
 
 _LEGACY = 0
@@ -32,15 +33,13 @@ class RawTransaction:
 
 def read_raw(raw: bytes, where: str) -> RawTransaction:
     """Return what the bytes say. Raise `InvalidParams` naming `where` for anything else than one whole transaction."""
-    from eth_account import Account
-
     kind = raw[0] if raw and raw[0] < 0x80 else _LEGACY
     if kind not in _FIELDS or not raw:
         raise InvalidParams(where, _EXPECTED, f"type {kind}" if raw else "nothing")
     count, place = _FIELDS[kind]
     try:
         fields = rlp.decode(raw[1:] if kind else raw)
-        sender = Account.recover_transaction(raw)
+        sender = eth_account().Account.recover_transaction(raw)
     except Exception as error:  # noqa: BLE001 - the decoders below raise errors of many kinds, all of them about the bytes
         raise InvalidParams(where, _EXPECTED, f"bytes that are none ({type(error).__name__})") from None
     if not isinstance(fields, list) or len(fields) != count:

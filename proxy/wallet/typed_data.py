@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from middleware.errors import InvalidParams
+from proxy.wallet.key_libraries import eth_account
 from proxy.wallet.recovery import keccak
 from proxy.wallet.typed_values import NAME, Reader, core_type, is_elementary
 
@@ -148,10 +149,8 @@ def _reachable(types: Mapping[str, list[dict[str, str]]], primary: str) -> list[
 def _digest(
     types: dict[str, list[dict[str, str]]], primary: str, domain: dict[str, Any], message: dict[str, Any], where: str
 ) -> bytes:
-    from eth_account.messages import encode_typed_data
-
     try:
-        signable = encode_typed_data(full_message=_full(types, primary, domain, message))
+        signable = eth_account().messages.encode_typed_data(full_message=_full(types, primary, domain, message))
     except Exception as error:  # eth_account and eth_abi raise all kinds; each means: not encodable
         raise InvalidParams(where, "typed data that EIP-712 can encode", str(error)) from error
     return keccak(b"\x19" + signable.version + signable.header + signable.body)

@@ -217,6 +217,7 @@ def test_only_the_attested_copy_is_in_force(book: RuleBook, deposit: Make, owner
         ("[[rule]]\nmax_value = 1.5\ndecision = 'reject'", "max_value"),
         ("[[rule]]\nperiod = 5\ndecision = 'reject'", "period"),
         ("[[rule]\n", "TOML"),
+        pytest.param("x = " + "[" * 5000, "TOML", id="deep"),
     ],
 )
 def test_what_cannot_be_used_is_one_sentence(text: str, why: str) -> None:

@@ -15,6 +15,12 @@ from proxy.host.archives import unpack
 from tests.host.neighbours import package
 
 SDK = "from l2proxy_sdk import Plugin, Uint8, action\nclass Main(Plugin):\n    @action\n    async def go(self, n: Uint8) -> None: ...\n"
+# A hostile one: it answers in our place, over whichever descriptor leads to the host.
+DEEP = """import os
+for number in range(3, 64):
+    try: os.write(number, b"[" * 50000 + b"\\n")
+    except OSError: pass
+"""
 
 
 def run(*arguments: str) -> Result:
@@ -61,6 +67,8 @@ def test_new_overwrites_nothing(tmp_path: Path) -> None:
         ("class Main", "class Man", "code_of holds no class Main, which `entry` in plugin.toml names"),
         ("class Main(Plugin)", "class Main", "Main is no l2proxy_sdk.Plugin: write class Main(Plugin)"),
         ("class Main", "import os\nos._exit(3)\nclass Main", "exited with status 3"),
+        ("class Main", "open('x', 'w')\nclass Main", "code_of.py, line 2: PermissionError: [Errno 1]"),
+        ("class Main", DEEP + "class Main", "the code declares its actions in a text nested too deeply"),
     ],
 )
 def test_a_beginner_is_told_what_and_where(tmp_path: Path, right: str, wrong: str, says: str) -> None:

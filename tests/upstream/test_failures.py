@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -269,16 +268,6 @@ async def test_a_large_answer_arrives_whole(kind: str, short_tmp: Path) -> None:
         assert reply.read().body == result({"id": "me"}, value)
 
 
-@pytest.fixture
-def usual_recursion() -> Iterator[None]:
-    """Python's own recursion limit, as in the daemon; a library of another test may have raised it."""
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(1000)
-    yield
-    sys.setrecursionlimit(before)
-
-
-@pytest.mark.usefixtures("usual_recursion")
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_deep_trace_arrives_whole_and_hurts_nobody(kind: str, short_tmp: Path) -> None:
     """1,024 calls, the EVM's depth, nest 2,048 brackets: more than Python recurses."""
@@ -298,7 +287,6 @@ async def test_a_deep_trace_arrives_whole_and_hurts_nobody(kind: str, short_tmp:
             await l1.call("debug_traceTransaction")
 
 
-@pytest.mark.usefixtures("usual_recursion")
 @pytest.mark.parametrize("kind", ["ws", "ipc"])
 async def test_deep_notifications_and_subscription_ids_are_dropped(kind: str, short_tmp: Path) -> None:
     deep = b"[" * 3000 + b"]" * 3000
