@@ -70,6 +70,14 @@ def test_a_pair_of_surrogates_is_one_character() -> None:
     assert frames.parse(HEAD + b'"params":"\\ud83d\\ude00"}\n')["params"] == "\U0001f600"
 
 
+@pytest.mark.parametrize("value", [{1: "a", "1": "b"}, [{None: 1, "null": 2}], ({"a": {True: 1, "true": 2}},)])
+def test_an_object_that_would_name_a_member_twice_is_refused_and_any_other_is_said(value: Any) -> None:
+    with pytest.raises(ValueError, match="two keys of an object have one name in JSON"):
+        frames.encode({"jsonrpc": "2.0", "params": value})
+    said = frames.encode({"jsonrpc": "2.0", "params": {1: {2.5: [{None: True}]}}})
+    assert frames.parse(said)["params"] == {"1": {"2.5": [{"null": True}]}}
+
+
 @pytest.mark.parametrize("value", [float("nan"), "\ud800", b"bytes", {"a": object()}, "a" * frames.MAX_LINE])
 def test_what_cannot_travel_is_refused_before_it_leaves(value: Any) -> None:
     with pytest.raises(ValueError, match=r"not a JSON value|the limit of the channel"):

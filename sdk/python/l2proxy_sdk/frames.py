@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from .errors import ChannelClosed
@@ -50,6 +51,7 @@ def encode(message: dict[str, Any]) -> bytes:
     """Return `message` as one line with its newline. Raises ValueError for what JSON or the line limit cannot carry."""
     try:
         line = _encoder.encode(message).encode("utf-8") + b"\n"
+        _refuse_doubled(message)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"not a JSON value: {error}") from None
     if len(line) > MAX_LINE:
@@ -57,6 +59,27 @@ def encode(message: dict[str, Any]) -> bytes:
     if line.count(b"[") + line.count(b"{") > MAX_NESTING and _depth(line) > MAX_NESTING:
         raise ValueError(f"a value nested deeper than {MAX_NESTING}")
     return line
+
+
+def named(pairs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a mapping by the names its keys have in JSON. Raises ValueError where two keys have one name, as 1 and "1" do."""
+    members = {key if isinstance(key, str) else _NAMES(key): value for key, value in pairs.items()}
+    if len(members) != len(pairs):
+        raise ValueError("two keys of an object have one name in JSON, where every name is a text")
+    return members
+
+
+def _refuse_doubled(message: dict[str, Any]) -> None:
+    """Raise ValueError for an object that would name a member twice: the proxy ends a process that says so."""
+    waiting: list[Any] = [message]  # encoded before: it holds no circle
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if not {*map(type, value)} <= _TEXT:
+                named(value)
+            waiting += [item for item in value.values() if type(item) not in _PLAIN]
+        elif isinstance(value, list | tuple):
+            waiting += [item for item in value if type(item) not in _PLAIN]
 
 
 def _depth(line: bytes) -> int:
@@ -85,3 +108,6 @@ def _no_constant(name: str) -> Any:
 # Made once: the functions of `json` would make one for each line.
 _decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_NAMES = json.JSONEncoder().encode  # of the keys that are no texts: numbers, true, false, null
+_TEXT = frozenset({str})
+_PLAIN = frozenset({str, int, float, bool, type(None)})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import NotReady
+from .frames import MAX_NESTING, named
 from .host import Host
 from .records import Account, Operation
 from .values import loose, quantity
@@ -277,8 +278,8 @@ class State:
         origin: str | None = None,
     ) -> int:
         """Publish a whole state or an RFC 7396 patch; with `origin` for that site alone. Return the revision."""
-        whole = None if state is None else dict(state)
-        change = None if patch is None else dict(patch)
+        whole: dict[str, Any] | None = None if state is None else plain(state)
+        change: dict[str, Any] | None = None if patch is None else plain(patch)
         row = await self._host.call("updateLayer2State", state=whole, patch=change, origin=origin)
         if origin is None:
             self.published = whole if whole is not None else merge_patch(self.published, change or {})
@@ -333,6 +334,15 @@ class Log:
             self._host.tell("log", {"level": level, "message": text, "fields": dict(fields)})
         except ValueError as error:  # a line of a log that cannot be written is no reason to fail
             self._host.tell("log", {"level": level, "message": f"{text} (its fields cannot be shown: {error})"})
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Return a copy of a JSON value as sites will see it: every name a text. Raises ValueError for one name twice, or depth."""
+    if depth > MAX_NESTING:
+        raise ValueError(f"a value nested deeper than {MAX_NESTING}")
+    if isinstance(value, Mapping):
+        return {name: plain(item, depth + 1) for name, item in named(value).items()}
+    return [plain(item, depth + 1) for item in value] if isinstance(value, list | tuple) else value
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
