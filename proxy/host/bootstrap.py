@@ -47,7 +47,7 @@ def entry_point(entry: str, plugin: type) -> Any:
 
 def show_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
     """Print a traceback with the author's lines; the interpreter's own way would look for the files."""
-    sys.modules["traceback"].print_exception(kind, error, trace)
+    sys.modules["l2proxy_sdk.failures"].show(error)
 
 
 def main() -> int:

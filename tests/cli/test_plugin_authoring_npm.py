@@ -158,6 +158,20 @@ def test_the_bundle_is_tested_where_packages_need_a_bundler(tmp_path: Path, bund
     assert ended.exit_code == 0, ended.output
 
 
+def test_the_environment_is_as_empty_as_in_the_daemon(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    project = written(tmp_path)
+    (project / "tests" / "env.test.js").write_text("""
+import { env } from "node:process";
+import * as named from "node:process";
+Deno.test("empty", () => {
+  const seen = [env.HOME ?? null, "PATH" in process.env, Object.keys(named.env), named.execPath, process.argv.length];
+  if (JSON.stringify(seen) !== '[null,false,[],"deno",2]') throw new Error(JSON.stringify(seen));
+});
+""")
+    ended = run("test", str(project))
+    assert ended.exit_code == 0, ended.output + capfd.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["plugin", "error", "big-int", "under_score"])
 def test_a_name_the_template_needs_itself(tmp_path: Path, name: str) -> None:
     ended = run("new", "--npm", str(tmp_path / name))

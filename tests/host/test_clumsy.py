@@ -70,6 +70,9 @@ UNSAYABLE = {
         "an error nested deeply": 'raise ActionError(5, "m", nested())',
         "what was cancelled": "task = asyncio.create_task(asyncio.sleep(60))\ntask.cancel()\nawait task",
         "a state nested deeply": 'await plugin.state.update(nested())\nreturn ""',
+        "a state with one name twice": 'await plugin.state.update({1: "a", "1": "b"})\nreturn ""',
+        "an error with one name twice": 'raise ActionError(5, "m", [{None: 1, "null": 2}])',
+        "an item with one name twice": 'await plugin.schedule("t", block=9, data={"a": {True: 1, "true": 2}})\nreturn ""',
     },
     "npm": {
         "half of a character": 'return "a\\u{1f600}".slice(0, 2)',
@@ -133,7 +136,7 @@ async def test_what_cannot_be_said_is_in_the_log_and_ends_nothing(home: Home, tm
         with pytest.raises(PluginFailed) as failed:
             await go(home, code)
         shown = json.dumps(failed.value.to_json())
-        assert shown.count("the plugin failed: see `l2proxy plugin logs ID`") == 2, (name, shown)
+        assert shown.count("the plugin failed; the reason is in its log") == 2, (name, shown)
         async with asyncio.timeout(5):
             while len(log(home)) == before:  # noqa: ASYNC110 - another process is polled
                 await asyncio.sleep(0.01)
@@ -150,6 +153,32 @@ async def test_a_line_of_the_log_that_cannot_be_written_is_no_failure(home: Home
     assert "longlonglong" in said
 
 
+DENIED = {
+    "python": ("a plugin opens no file, socket, thread or process: it keeps data by self.store", "PermissionError"),
+    "npm": (
+        "a plugin opens no file or socket and starts no process or worker: it keeps data by localDatabase",
+        "NotCapable",
+    ),
+}
+OPENING = {
+    "python": 'import pathlib\npathlib.Path("data.json").write_text("x")',
+    "npm": 'Deno.writeTextFileSync("data.json", "x")',
+}
+
+
+@pytest.mark.parametrize("runtime", DENIED)
+async def test_who_opens_a_file_reads_once_where_data_is_kept(home: Home, tmp_path: Path, runtime: str) -> None:
+    await add(home, tmp_path, runtime)
+    advice, error = DENIED[runtime]
+    for count in (1, 2):
+        with pytest.raises(PluginFailed, match="clumsy: the plugin failed; the reason is in its log"):
+            await go(home, OPENING[runtime])
+        async with asyncio.timeout(5):
+            while log(home).count(f"{error}: ") < count:  # noqa: ASYNC110 - another process is polled
+                await asyncio.sleep(0.01)
+    assert log(home).count(advice) == 1
+
+
 async def test_whatever_javascript_prints_goes_to_the_log_and_the_environment_is_empty(
     home: Home, tmp_path: Path
 ) -> None:
@@ -161,8 +190,13 @@ for (const name of names) console[name](`by ${name}`);
 console.time("t"); console.timeLog("t"); console.timeEnd("t"); console.count(); console.groupEnd();
 process.stdout.write("by stdout\\n"); process.stderr.write("by stderr\\n");
 process.env.SET = "set";
-return JSON.stringify([process.env.DEBUG ?? null, "HOME" in process.env, Object.keys(process.env), process.argv.length]);"""
-    assert json.loads(await go(home, code)) == [None, False, ["SET"], 2]
+const named = await import("node:process"), os = await import("node:os");
+const started = [named.argv, named.execPath, named.argv0, named.execArgv, process.execPath, Deno.execPath(), os.tmpdir()];
+const own = [named.env, process.env, named.default.env].map((env) => [env.DEBUG ?? null, "HOME" in env, Object.keys(env)]);
+return JSON.stringify([own, Deno.env.toObject(), started]);"""
+    environment = [None, False, ["SET"]]
+    started = [["deno", "plugin"], "deno", "deno", [], "deno", "deno", "/tmp"]
+    assert json.loads(await go(home, code)) == [[environment] * 3, {"SET": "set"}, started]
     async with asyncio.timeout(5):
         while "by stderr" not in log(home):  # noqa: ASYNC110 - another process is polled
             await asyncio.sleep(0.01)

@@ -115,7 +115,7 @@ async def test_a_print_goes_to_the_log(plugin: Process) -> None:
 async def test_a_traceback_goes_to_the_log_only(plugin: Process) -> None:
     await plugin.request("invoke", invoke("crash"))
     answer = await plugin.read()
-    assert answer["error"] == {"code": -32603, "message": "the plugin failed: see `l2proxy plugin logs ID`"}
+    assert answer["error"] == {"code": -32603, "message": "the plugin failed; the reason is in its log"}
     await plugin.request("stop", {})
     await plugin.read()
     status, logged = await plugin.ended()

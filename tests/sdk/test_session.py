@@ -98,7 +98,7 @@ async def test_a_traceback_goes_to_the_log_and_never_to_the_caller(
         with pytest.raises(HostError) as caught:
             await host.invoke(name)
         assert caught.value.code == -32603
-        assert caught.value.message == "the plugin failed: see `l2proxy plugin logs ID`"
+        assert caught.value.message == "the plugin failed; the reason is in its log"
         assert caught.value.data is None
     logged = capsys.readouterr().err
     assert "a-secret-value" in logged

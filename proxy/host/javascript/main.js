@@ -7,11 +7,12 @@
 
 import { Console } from "node:console";
 import process from "node:process"; // asks where deno lies, which it may not once the lock has fallen
+import { empty } from "./environment.js";
 import { lock } from "./lock.js";
 import { Lines, encode } from "./lines.js";
 import { Output, writeAll } from "./output.js";
 import { Session, declared } from "./session.js";
-import { reader, summary, told as errorTold } from "./stacks.js";
+import { ADVICE, reader, summary, told as errorTold, wasDenied } from "./stacks.js";
 
 const PRINTS = ["debug", "info", "log"];
 const PRINTS_MORE = ["clear", "count", "countReset", "dir", "dirxml", "group", "groupCollapsed", "groupEnd", "table", "time", "timeEnd", "timeLog"];
@@ -46,16 +47,23 @@ async function load(lines) {
 
 function withdraw() {
   const print = console.error; // what goes to the log names places in the plugin, and none of ours
-  console.error = (...values) => print(...values.map((value) => {
-    const text = errorTold(value);
-    return typeof text === "string" ? readable(text) : text;
-  }));
+  let advised = false;
+  console.error = (...values) => {
+    if (!advised && values.some(wasDenied)) {
+      advised = true;
+      print(ADVICE);
+    }
+    print(...values.map((value) => {
+      const text = errorTold(value);
+      return typeof text === "string" ? readable(text) : text;
+    }));
+  };
   for (const name of PRINTS) console[name] = console.error; // standard output is the channel
   const printer = new Console(process.stderr, process.stderr);
   for (const name of PRINTS_MORE) console[name] = printer[name].bind(printer);
   console.trace = (...values) => console.error("Trace:", ...values, `\n${new Error().stack.split("\n").slice(2).join("\n")}`);
   Object.defineProperty(process, "stdout", { value: process.stderr });
-  Object.assign(process, { env: {}, argv: ["deno", "plugin"] }); // empty, as the environment is; deno would throw for a look at it
+  empty();
   for (const name of ["Worker", "localStorage", "sessionStorage", "caches"]) delete globalThis[name];
 }
 
@@ -63,7 +71,7 @@ const exit = Deno.exit;
 
 function fail(error) { // deno's own way to end would want what the jail refuses
   const text = readable(String(errorTold(error)));
-  console.error(text);
+  console.error(error);
   if (told.mode === "declare") writeAll(output, encode({ failed: summary(text) }));
   exit(1);
 }

@@ -9,7 +9,7 @@ import { services } from "./services.js";
 import { ActionRefused, decode, normal } from "./values.js";
 
 const MAX_OPEN = 256; // host calls at once, the proxy's limit; more wait for their turn
-const FAILED = { code: -32603, message: "the plugin failed: see `l2proxy plugin logs ID`" };
+const FAILED = { code: -32603, message: "the plugin failed; the reason is in its log" };
 
 /** The proxy refused a host call: 4001 the owner, 4100 outside the grant, -32602, -32005. */
 export class HostError extends Error {

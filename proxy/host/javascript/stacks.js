@@ -33,6 +33,16 @@ export function told(value, depth = 0) {
   return value.cause instanceof Error && depth < 4 ? `${stack}\nCaused by ${told(value.cause, depth + 1)}` : stack;
 }
 
+/** What an author is told once, with the first error that says no. */
+export const ADVICE = "a plugin opens no file or socket and starts no process or worker: it keeps data by localDatabase, and reaches its operator " +
+  "by hub and L1 by layer1Provider (docs/plugin-authors.md)";
+
+/** Tell whether an error, or one it came of, is how the sandbox says no. */
+export function wasDenied(error, depth = 0) {
+  if (!(error instanceof Error)) return false;
+  return error.name === "NotCapable" || error.name === "PermissionDenied" || (depth < 4 && wasDenied(error.cause, depth + 1));
+}
+
 /** Return one line for who asked to have the plugin's module read: what is wrong, and where in the plugin. */
 export function summary(text) {
   const [first, ...rest] = text.split("\n");

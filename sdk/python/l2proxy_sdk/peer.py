@@ -16,7 +16,7 @@ from . import frames
 from .errors import ChannelClosed, HostError
 
 MAX_OPEN = 256  # requests of ours at once, the proxy's limit; more wait for their turn
-FAILED = {"code": -32603, "message": "the plugin failed: see `l2proxy plugin logs ID`"}
+FAILED = {"code": -32603, "message": "the plugin failed; the reason is in its log"}
 
 Handler = Callable[[str, dict[str, Any]], Awaitable[Any]]
 

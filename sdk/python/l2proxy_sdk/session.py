@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import sys
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from . import values
+from . import failures, values
 from .actions import Call
 from .errors import ActionError, ChannelClosed, HostError, NotReady, ValueMismatch
 from .host import Host, serving
@@ -75,14 +73,14 @@ class Session:
             raise Failure({"code": -32603, "message": message, "spent": False}) from None
         except ChannelClosed:
             raise Failure(FAILED) from None
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise  # the channel ends, and this with it
-            traceback.print_exc(file=sys.stderr)  # the author awaited something that was cancelled
+            failures.show(error)  # the author awaited something that was cancelled
             raise Failure(FAILED) from None
-        except Exception:  # noqa: BLE001 - the author's code may raise anything; it is logged, the caller gets one sentence
-            traceback.print_exc(file=sys.stderr)
+        except Exception as error:  # noqa: BLE001 - the author's code may raise anything; it is logged, the caller gets one sentence
+            failures.show(error)
             raise Failure(FAILED) from None
 
     async def _start(self, params: dict[str, Any]) -> dict[str, Any]:
