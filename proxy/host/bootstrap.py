@@ -1,8 +1,8 @@
 """The first code in a plugin's process. Run as a file by `process`; from here to the lock everything is ours.
 
 `python -I -S -B bootstrap.py CONFIG` with an empty environment. In this order: the process is tied to its host's life, what a
-plugin may import is loaded or read, the channel is claimed, the sandbox locks, the host is told which layers hold, and only
-then the first byte of the plugin is parsed. After the lock no path can be opened, so nothing here may import lazily.
+plugin may import is loaded or read, the channel is claimed, the sandbox locks, the host is told which layers hold, where all this lies is
+forgotten, and only then the first byte of the plugin is parsed. After the lock no path can be opened, so nothing here may import lazily.
 CONFIG is JSON: {parent, code, sdk, folder, entry, memory, mode, line?, unsandboxed}; `mode` "serve" runs the plugin,
 "declare" prints its actions, "probe" runs nothing. `line`: the descriptor over which the listener of the tripwires goes.
 """
@@ -54,8 +54,8 @@ def main() -> int:
     """Do the steps in their order; return the exit status."""
     config = json.loads(sys.argv[1])
     del sys.argv[1:]
-    names = ("launcher", "profiles", "preload", "package_import")
-    launcher, profiles, preload, package_import = ours(
+    names = ("launcher", "profiles", "preload", "package_import", "nameless")
+    launcher, profiles, preload, package_import, nameless = ours(
         config["code"], *(f"proxy.host.sandbox.{name}" for name in names)
     )
     launcher.tie_to_host(config["parent"])
@@ -71,13 +71,16 @@ def main() -> int:
     if config["mode"] == "probe" or ("why" in report and not config["unsandboxed"]):
         return 0
     package_import.take_over(files, kept)
+    nameless.forget(config["sdk"], config["code"])
+    mode, entry = config["mode"], config["entry"]
+    config.clear()  # whoever walks up the stack finds it
     sys.excepthook = show_uncaught
     for name in [name for name in sys.modules if name.partition(".")[0] == "proxy" or sys.modules[name] is None]:
         del sys.modules[name]
-    if config["mode"] == "serve":
+    if mode == "serve":
         os.close(answer)
-    plugin = entry_point(config["entry"], runtime.Plugin)
-    if config["mode"] == "declare":
+    plugin = entry_point(entry, runtime.Plugin)
+    if mode == "declare":
         os.write(answer, (json.dumps(plugin.actions()) + "\n").encode())
         return 0
     return int(process.run(plugin))

@@ -18,6 +18,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from proxy.host.sandbox import package_data
+from proxy.host.sandbox.nameless import rename_code
 from proxy.host.sandbox.preload import Kept
 
 SHOWN = "plugin"  # what stands before the names of a plugin's files in tracebacks
@@ -155,7 +156,11 @@ class KeptModules:
     def exec_module(self, module: ModuleType) -> None:
         """Run a module from its kept code."""
         kept = self._kept[module.__name__]
-        code = marshal.loads(kept.data) if kept.compiled else compile(kept.data, kept.path, "exec", dont_inherit=True)  # noqa: S302
+        if kept.compiled:
+            code = marshal.loads(kept.data)  # noqa: S302
+            rename_code(code, kept.path)
+        else:
+            code = compile(kept.data, kept.path, "exec", dont_inherit=True)
         exec(code, module.__dict__)  # noqa: S102 - that is what importing is
 
 

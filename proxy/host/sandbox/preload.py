@@ -14,6 +14,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+from proxy.host.sandbox.nameless import LIBRARY
+
 WITHHELD = ("ssl", "_ssl", "_hashlib")
 
 _EXTENSIONS = """
@@ -43,7 +45,7 @@ _UNWANTED = ("__pycache__", "test", "tests")
 
 
 class Kept:
-    """One module of the standard library as it was read: its file, whether it is a package, and source or marshalled code."""
+    """One module of the standard library as it was read: its file as tracebacks name it, whether it is a package, and source or marshalled code."""
 
     __slots__ = ("compiled", "data", "is_package", "path")
 
@@ -95,6 +97,7 @@ def _package(name: str, folder: str) -> Iterator[tuple[str, Kept]]:
 
 def _read(path: str, *, is_package: bool) -> Kept:
     """Return a module, as compiled code where the interpreter has it at hand and it fits the source."""
+    shown = os.path.join(LIBRARY, os.path.relpath(path, os.path.dirname(os.__file__)))
     try:
         with open(importlib.util.cache_from_source(path), "rb") as file:
             data = file.read()
@@ -103,8 +106,8 @@ def _read(path: str, *, is_package: bool) -> Kept:
         expected += (int(written.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little")
         expected += (written.st_size & 0xFFFFFFFF).to_bytes(4, "little")
         if data[:_SOURCE_ALONE] == expected:
-            return Kept(path, is_package, data[_SOURCE_ALONE:], True)
+            return Kept(shown, is_package, data[_SOURCE_ALONE:], True)
     except OSError:
         pass  # no compiled form: the source does as well
     with open(path, "rb") as file:
-        return Kept(path, is_package, file.read(), False)
+        return Kept(shown, is_package, file.read(), False)
