@@ -24,6 +24,7 @@ from proxy.vigil import Vigil
 log = logging.getLogger("l2proxy.host")
 
 MAX_OPEN = 256  # requests of the plugin that run at once
+MAX_HELD = 128 * 1024 * 1024  # bytes that these may hold here, once parsed
 MAX_LATE = 4096  # answers we no longer wait for and still accept once
 AT_ONCE = 64 * 1024  # bytes read at once, and bytes that may wait to be written before reading stops
 MAX_UNREAD = 32 * 1024 * 1024  # bytes of answers a plugin may leave unread; beyond them a long answer is refused
@@ -76,6 +77,7 @@ class Channel:
         self._written: list[bytes] = []
         self._late: OrderedDict[int, None] = OrderedDict()
         self._open: dict[int | str, asyncio.Task[None]] = {}
+        self._held = 0  # bytes, about, of the requests that are open
         self._lines: deque[bytes] = deque()  # read, and not taken yet
         self._begun = bytearray()  # a line that is not all there
         self._resting: asyncio.Task[None] | None = None
@@ -175,7 +177,8 @@ class Channel:
                     self._rest()
                     return
                 began = time.perf_counter()
-                self._take(frames.parse(_bounded(self._lines.popleft())))
+                line = _bounded(self._lines.popleft())
+                self._take(frames.parse(line), frames.weight(line))
                 self._pace.spend(time.perf_counter() - began)
             _bounded(self._begun)
         except (frames.BadFrame, _Broken) as error:
@@ -217,7 +220,7 @@ class Channel:
         except TimeoutError:
             raise _Broken(f"does not read its standard input for {STALL:g} s") from None
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _take(self, message: dict[str, Any], weight: int) -> None:
         if "method" not in message:
             self._settle(message)
             return
@@ -238,9 +241,18 @@ class Channel:
             refusal = LimitExceeded("plugin_requests", f"{MAX_OPEN} requests of the plugin are open already")
             self._reply(number, {"error": refusal.to_json()})
             return
+        if self._open and self._held + weight > MAX_HELD:
+            refusal = LimitExceeded("plugin_requests", "the requests of the plugin that are open already hold too much")
+            self._reply(number, {"error": refusal.to_json()})
+            return
         task = self._loop.create_task(self._answer(number, method, params))
         self._open[number] = task
-        task.add_done_callback(lambda _: self._open.pop(number, None))
+        self._held += weight
+        task.add_done_callback(lambda _: self._answered(number, weight))
+
+    def _answered(self, number: int | str, weight: int) -> None:
+        self._open.pop(number, None)
+        self._held -= weight
 
     def _settle(self, message: dict[str, Any]) -> None:
         number = message.get("id")

@@ -6,8 +6,10 @@ import asyncio
 import json
 from typing import Any, cast
 
+import pytest
+
 from proxy.host import frames
-from proxy.host.channel import AT_ONCE, Channel
+from proxy.host.channel import AT_ONCE, MAX_HELD, Channel
 from proxy.host.pipes import Incoming
 
 
@@ -132,3 +134,42 @@ async def test_nothing_is_taken_while_the_plugin_does_not_read_and_nothing_is_lo
     assert await serving == "ended"
     assert handled in ([], [0, 1, 2, 3, 4, 5])  # begun together, or all cancelled by the end
     assert channel.ended == "ended"
+
+
+async def test_what_open_requests_hold_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A MiB of empty lists takes twenty when it is parsed, and 256 requests may be open: the rest of such is refused, and they end."""
+    monkeypatch.setattr("proxy.host.channel.MAX_HELD", MAX_HELD // 128)
+    reader, pipe, waiting = Incoming(frames.MAX_LINE), Pipe(), asyncio.Event()
+    open_now = 0
+
+    async def handle(method: str, params: dict[str, Any]) -> Any:
+        nonlocal open_now
+        open_now += 1
+        await waiting.wait()
+        return {}
+
+    channel = Channel(reader, cast(asyncio.StreamWriter, pipe), handle, lambda *_: None)
+    serving = asyncio.create_task(channel.serve())
+    await asyncio.sleep(0)
+    lists = b",".join([b"[]"] * 2_300)
+    line = b'{"jsonrpc":"2.0","id":%d,"method":"m","params":{"a":[' + lists + b"]}}\n"
+    for number in range(8):
+        reader.feed_data(line % number)
+        await asyncio.sleep(0)
+
+    async def answers(count: int) -> list[Any]:
+        async with asyncio.timeout(20):
+            while (said := b"".join(pipe.written)).count(b"\n") < count:  # noqa: ASYNC110 - the channel tells nobody
+                await asyncio.sleep(0.01)
+        return [json.loads(row) for row in said.splitlines()]
+
+    most = MAX_HELD // 128 // frames.weight(line % 0)
+    refused = await answers(8 - most)
+    assert (most, open_now) == (3, 3)
+    assert {row["error"]["code"] for row in refused} == {-32005}
+    waiting.set()
+    await answers(8)
+    reader.feed_data(line % 9)
+    assert (await answers(9))[-1] == {"jsonrpc": "2.0", "id": 9, "result": {}}
+    reader.feed_eof()
+    assert await serving == "ended"

@@ -120,7 +120,7 @@ async def add(home: Home, folder: Path, runtime: str) -> str:
 
 
 async def go(home: Home, code: str) -> Any:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return (await home.invoke("clumsy", "go", [code]))["out"]
 
 
@@ -211,6 +211,27 @@ return JSON.stringify([own, Deno.env.toObject(), started]);"""
 async def test_a_thousand_host_calls_at_once_wait_for_their_turn(home: Home, tmp_path: Path, runtime: str) -> None:
     await add(home, tmp_path, runtime)
     assert await go(home, MUCH[runtime]) == "4000000"
+
+
+LONG = {
+    "python": """
+asked = [plugin.store.put(f"k{n}", "v" * 500_000) for n in range(200)]
+done = await asyncio.gather(*asked, return_exceptions=True)
+return " ".join(sorted({str(getattr(one, "code", one)) for one in done}))""",
+    "npm": """
+const asked = Array.from({ length: 200 }, (_, n) => given.localDatabase.put(`k${n}`, "v".repeat(500_000)));
+const done = await Promise.allSettled(asked);
+return [...new Set(done.map((one) => one.status === "fulfilled" ? "None" : one.reason.code))].sort().join(" ");""",
+}
+
+
+@pytest.mark.parametrize("runtime", LONG)
+async def test_long_calls_at_once_do_not_take_the_plugins_memory(home: Home, tmp_path: Path, runtime: str) -> None:
+    """200 of 500 KB in 256 MB: as lines, and joined to one, they ended in a MemoryError and calls that nobody answered."""
+    await add(home, tmp_path, runtime)
+    assert await go(home, LONG[runtime]) == "-32005 None"  # the store is full at 64 MiB
+    assert " stderr " not in log(home)
+    assert home.plugins.status("clumsy")["restarts"] == 0
 
 
 @pytest.mark.parametrize("runtime", MUCH)

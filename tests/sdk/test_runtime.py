@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -177,17 +176,34 @@ async def test_many_lines_at_once_are_all_answered(plugin: Process) -> None:
     assert sorted(answer["id"] for answer in answers) == list(range(2, 2002))
 
 
-async def test_what_many_wait_to_say_is_not_held_in_the_pipe_together() -> None:
-    """A line goes into a full pipe's buffer for nobody: 256 of a MiB there would be more than a plugin may use."""
-    outgoing, written = Outgoing(), list[bytes]()
-    pipe = SimpleNamespace(write=lambda line: (written.append(line), outgoing.pause_writing()), close=lambda: None)
-    outgoing.connection_made(pipe)  # type: ignore[arg-type] # a transport by its methods; full after each line
+class Pipe:
+    """The pipe to a proxy that reads when it is told to; full after each line where it is `narrow`."""
 
-    async def unasked(method: str, params: dict[str, Any]) -> Any:
+    def __init__(self, *, narrow: bool = False) -> None:
+        self.outgoing, self.written, self.unread = Outgoing(), list[bytes](), 0
+        self.narrow = narrow
+        self.outgoing.connection_made(self)  # type: ignore[arg-type] # a transport by its methods
+        self.peer = Peer(Incoming(self.outgoing), self.outgoing, self.unasked)
+
+    async def unasked(self, method: str, params: dict[str, Any]) -> Any:
         raise AssertionError(method)
 
-    peer = Peer(Incoming(outgoing), outgoing, unasked)
-    asking = [asyncio.create_task(peer.request("persist", {"put": {}})) for _ in range(20)]
+    def write(self, line: bytes) -> None:
+        self.written.append(line)
+        if self.narrow:
+            self.outgoing.pause_writing()
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+
+@pytest.mark.parametrize("several", [False, True])
+async def test_what_many_wait_to_say_is_not_held_in_the_pipe_together(several: bool) -> None:
+    """A line goes into a full pipe's buffer for nobody: 256 of a MiB there would be more than a plugin may use."""
+    pipe = Pipe(narrow=True)
+    outgoing, written, peer = pipe.outgoing, pipe.written, pipe.peer
+    outgoing.several = several  # as where several requests of the proxy came together
+    asking = [asyncio.create_task(peer.request("persist", {"put": {"k": "v" * 100_000}})) for _ in range(20)]
     for count in range(1, 4):
         for _ in range(5):
             await asyncio.sleep(0)
@@ -196,3 +212,32 @@ async def test_what_many_wait_to_say_is_not_held_in_the_pipe_together() -> None:
     for task in asking:
         task.cancel()
     await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def test_no_more_is_asked_at_once_than_the_proxy_holds() -> None:
+    pipe = Pipe()
+    value = "v" * 1_000_000
+    asking = [asyncio.create_task(pipe.peer.request("persist", {"put": {"k": value}})) for _ in range(6)]
+
+    async def said(count: int) -> None:
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert len(pipe.written) == count
+
+    await said(4)
+    pipe.peer._take(b'{"jsonrpc":"2.0","id":1,"result":{}}')
+    await said(5)
+    for task in asking[1:]:
+        task.cancel()
+    assert (await asyncio.gather(*asking, return_exceptions=True))[0] == {}
+
+
+async def test_lines_of_the_log_that_nobody_reads_are_counted_instead() -> None:
+    pipe = Pipe()
+    pipe.unread = 5 * 1024 * 1024
+    for _ in range(3):
+        pipe.peer.notify("log", {"level": "info", "message": "lost"})
+    pipe.unread = 0
+    pipe.peer.notify("log", {"level": "info", "message": "kept"})
+    said = [json.loads(line)["params"]["message"] for line in pipe.written]
+    assert said == ["3 lines were not said: the proxy had much to read", "kept"]

@@ -5,12 +5,15 @@
 
 const ROOM = 30_000; // bytes: what a pipe of 16 pages holds however the writes are cut
 
+const TOGETHER = 64 * 1024; // bytes that go out in one write at most, and one line
+
 /** Writes to `file` (Deno.stdout). */
 export class Output {
   #file;
   #said = 0;
   #read = 0;
   #waiting = [];
+  #size = 0; // bytes of these
   #sending = null;
 
   constructor(file) {
@@ -23,6 +26,7 @@ export class Output {
     if (this.#sending === null && this.#said - this.#read <= ROOM) writeAll(this.#file, bytes);
     else {
       this.#waiting.push(bytes);
+      this.#size += bytes.length;
       this.#sending ??= this.#send();
     }
     return this.#said;
@@ -38,9 +42,21 @@ export class Output {
     await this.#sending;
   }
 
+  /** How many bytes wait to be written. */
+  get waiting() {
+    return this.#size;
+  }
+
+  #together() { // all at once would be held twice
+    let count = 0;
+    for (let size = 0; count < this.#waiting.length && size < TOGETHER; count += 1) size += this.#waiting[count].length;
+    return count;
+  }
+
   async #send() {
     while (this.#waiting.length > 0) {
-      const bytes = joined(this.#waiting.splice(0));
+      const bytes = joined(this.#waiting.splice(0, this.#together()));
+      this.#size -= bytes.length;
       for (let written = 0; written < bytes.length;) written += await this.#file.write(bytes.subarray(written));
     }
     this.#sending = null;

@@ -9,6 +9,8 @@ import { services } from "./services.js";
 import { ActionRefused, decode, normal } from "./values.js";
 
 const MAX_OPEN = 256; // host calls at once, the proxy's limit; more wait for their turn
+const MAX_UNANSWERED = 4 << 20; // bytes of them, below the proxy's limit
+const MAX_WAITING = 4 << 20; // bytes unread by the proxy; beyond them nothing is said that has no answer
 const FAILED = { code: -32603, message: "the plugin failed; the reason is in its log" };
 
 /** The proxy refused a host call: 4001 the owner, 4100 outside the grant, -32602, -32005. */
@@ -30,6 +32,8 @@ export class Session {
   #open = new Map();
   #queue = [];
   #nextId = 0;
+  #unanswered = 0; // bytes
+  #unsaid = 0; // what had no answer, and no room
   #serving = new AsyncLocalStorage();
   #state = { published: {}, ready: false };
   #blocks = new Set();
@@ -63,8 +67,9 @@ export class Session {
     const waiting = this.#open.get(id);
     if (waiting === undefined) throw new Error(`an answer with the id ${id}, which no open request has`);
     this.#open.delete(id);
+    this.#unanswered -= waiting.size;
     this.#output.wasRead(waiting.place);
-    if (this.#queue.length > 0) this.#ask(...this.#queue.shift());
+    while (this.#queue.length > 0 && this.#hasRoom()) this.#ask(...this.#queue.shift());
     if (error === undefined) waiting.resolve(result);
     else waiting.reject(new HostError(error, waiting.stack));
   }
@@ -88,21 +93,43 @@ export class Session {
     const serving = this.#serving.getStore();
     const id = ++this.#nextId;
     const named = serving?.open ? { ...params, call: serving.call } : params;
-    const line = encode({ jsonrpc: "2.0", id, method, params: named });
+    const message = { jsonrpc: "2.0", id, method, params: named };
     const waiting = Promise.withResolvers();
     Error.captureStackTrace(waiting, this.request); // where the author asked, for the error that may come
-    if (this.#open.size < MAX_OPEN) this.#ask(id, line, waiting);
-    else this.#queue.push([id, line, waiting]);
+    if (this.#queue.length === 0 && this.#hasRoom()) this.#ask(message, waiting);
+    else this.#queue.push([message, waiting]); // not as a line: all that wait would be too much
     return await waiting.promise;
   }
 
-  #ask(id, line, waiting) {
-    this.#open.set(id, waiting);
+  #hasRoom() {
+    return this.#open.size < MAX_OPEN && this.#unanswered < MAX_UNANSWERED;
+  }
+
+  #ask(message, waiting) {
+    let line;
+    try {
+      line = encode(message);
+    } catch (error) {
+      waiting.reject(error);
+      return;
+    }
+    this.#open.set(message.id, waiting);
+    this.#unanswered += waiting.size = line.length;
     waiting.place = this.#output.write(line);
   }
 
   tell(method, params) {
-    this.#output.write(encode({ jsonrpc: "2.0", method, params }));
+    const line = encode({ jsonrpc: "2.0", method, params });
+    if (this.#output.waiting > MAX_WAITING) {
+      this.#unsaid += 1;
+      return;
+    }
+    if (this.#unsaid > 0) {
+      const message = `${this.#unsaid} lines were not said: the proxy had much to read`;
+      this.#output.write(encode({ jsonrpc: "2.0", method: "log", params: { level: "warning", message } }));
+      this.#unsaid = 0;
+    }
+    this.#output.write(line);
   }
 
   async start(info) {

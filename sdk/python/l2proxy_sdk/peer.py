@@ -16,6 +16,10 @@ from . import frames
 from .errors import ChannelClosed, HostError
 
 MAX_OPEN = 256  # requests of ours at once, the proxy's limit; more wait for their turn
+MAX_UNANSWERED = (
+    4 * 1024 * 1024
+)  # bytes of them, below the proxy's limit; one longer than what is left waits for answers
+MAX_WAITING = 4 * 1024 * 1024  # bytes unread by the proxy; beyond them nothing is said that has no answer
 FAILED = {"code": -32603, "message": "the plugin failed; the reason is in its log"}
 
 Handler = Callable[[str, dict[str, Any]], Awaitable[Any]]
@@ -45,6 +49,10 @@ class Writer(Protocol):
     async def drain(self) -> None:
         """Wait until the queue is short again."""
 
+    @property
+    def waiting(self) -> int:
+        """Return how many bytes are queued."""
+
 
 class Peer:
     """One end of a channel. `handler` answers requests: it returns a JSON value or raises Failure."""
@@ -59,6 +67,10 @@ class Peer:
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
         self._places = asyncio.Semaphore(MAX_OPEN)
+        self._turn = asyncio.Lock()
+        self._unanswered = 0  # bytes
+        self._answered = asyncio.Event()
+        self._unsaid = 0  # what had no answer, and no room
 
     async def request(self, method: str, params: dict[str, Any]) -> Any:
         """Ask the other side. Raises HostError for its error object, ChannelClosed when it has gone."""
@@ -66,18 +78,25 @@ class Peer:
             raise ChannelClosed("the proxy has closed the channel")
         self._next_id += 1
         number = self._next_id
-        line = frames.encode({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
         async with self._places:
-            return await self._ask(number, line)
+            return await self._ask(number, {"jsonrpc": "2.0", "id": number, "method": method, "params": params})
 
-    async def _ask(self, number: int, line: bytes) -> Any:
-        await self._writer.drain()  # before, not after: what many wait to say is not held in the pipe's buffer together
-        if self._closed:
-            raise ChannelClosed("the proxy has closed the channel")
+    async def _ask(self, number: int, message: dict[str, Any]) -> Any:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._open[number] = answer
-        try:
+        async with self._turn:  # one after the other: of all that wait, one line is in memory
+            await (
+                self._writer.drain()
+            )  # before, not after: what many wait to say is not held in the pipe's buffer together
+            line = frames.encode(message)
+            while self._unanswered and self._unanswered + len(line) > MAX_UNANSWERED and not self._closed:
+                self._answered.clear()
+                await self._answered.wait()
+            if self._closed:
+                raise ChannelClosed("the proxy has closed the channel")
+            self._open[number] = answer
+            self._unanswered += len(line)
             self._writer.write(line)
+        try:
             return await answer
         except asyncio.CancelledError:
             if number in self._open:
@@ -85,11 +104,22 @@ class Peer:
             raise
         finally:
             self._open.pop(number, None)
+            self._unanswered -= len(line)
+            self._answered.set()
 
     def notify(self, method: str, params: dict[str, Any]) -> None:
-        """Tell the other side something that has no answer."""
-        if not self._closed:
-            self._writer.write(frames.encode({"jsonrpc": "2.0", "method": method, "params": params}))
+        """Tell the other side something that has no answer; dropped, and counted, where much waits to be read already."""
+        if self._closed:
+            return
+        line = frames.encode({"jsonrpc": "2.0", "method": method, "params": params})
+        if self._writer.waiting > MAX_WAITING:
+            self._unsaid += 1
+            return
+        if self._unsaid:
+            said = {"level": "warning", "message": f"{self._unsaid} lines were not said: the proxy had much to read"}
+            self._writer.write(frames.encode({"jsonrpc": "2.0", "method": "log", "params": said}))
+            self._unsaid = 0
+        self._writer.write(line)
 
     async def serve(self) -> None:
         """Read until the other side closes; then cancel what is running. Raises ChannelClosed on a broken protocol."""
@@ -97,6 +127,7 @@ class Peer:
             await self._lines.each(self._take)
         finally:
             self._closed = True
+            self._answered.set()
             for answer in self._open.values():
                 if not answer.done():
                     answer.set_exception(ChannelClosed("the proxy has closed the channel"))

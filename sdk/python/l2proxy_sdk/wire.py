@@ -13,6 +13,8 @@ from typing import Any
 from .errors import ChannelClosed
 from .frames import MAX_LINE
 
+TOGETHER = 64 * 1024  # bytes that go out in one write at most, and one line
+
 Take = Callable[[bytes], None]
 
 
@@ -26,6 +28,7 @@ class Outgoing(asyncio.Protocol):
         self._room.set()
         self._lost = False
         self._together: list[bytes] = []
+        self._size = 0  # bytes of these
 
     def write(self, line: bytes) -> None:
         """Send `line`."""
@@ -35,6 +38,14 @@ class Outgoing(asyncio.Protocol):
         if not self._together:
             asyncio.get_running_loop().call_soon(self._send)
         self._together.append(line)
+        self._size += len(line)
+        if self._size >= TOGETHER:  # a full pipe is to be noticed before the next line is said
+            self._send()
+
+    @property
+    def waiting(self) -> int:
+        """Return how many bytes the proxy has not read yet."""
+        return self._size + int(self._pipe.get_write_buffer_size())
 
     async def drain(self) -> None:
         """Wait until little waits to be read by the proxy. Raises ConnectionResetError when it has gone."""
@@ -49,7 +60,7 @@ class Outgoing(asyncio.Protocol):
         self._pipe.close()
 
     def _send(self) -> None:
-        lines, self._together = self._together, []
+        lines, self._together, self._size = self._together, [], 0
         if lines and not self._lost:
             self._pipe.write(b"".join(lines))
 

@@ -11,6 +11,8 @@ from typing import Any
 class MemoryPipe:
     """Lines from one end to the other."""
 
+    waiting = 0  # whoever is in the same process reads at once
+
     def __init__(self) -> None:
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
 
