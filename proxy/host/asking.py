@@ -101,7 +101,8 @@ class Asking:
             raise PluginUnavailable(plugin_id, f"crashed while it was asked: it {error}") from None
         head = self._ports.l1.blocks.head
         try:
-            return self._states.answered(plugin_id, origin, 0 if head is None else head.number, state)
+            block = 0 if head is None else head.number
+            return await self._states.answered(plugin_id, origin, block, hosted.store.turns, state)
         except InvalidParams as error:
             raise _unfit(hosted, "what getLayer2State returned is no state", error) from None
 

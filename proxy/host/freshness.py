@@ -17,6 +17,7 @@ from proxy.host.installed import InstalledPlugin
 from proxy.host.ports import L1, Deposits, Operations
 from proxy.host.services.keys import Keys
 from proxy.host.services.store import Store
+from proxy.host.services.store_turns import Turns
 from proxy.storage import Space
 from proxy.storage.counter import Counter
 
@@ -36,11 +37,12 @@ class Freshness:
         plugin: InstalledPlugin,
         counter: Counter | None,
         meta: Space,
+        turns: Turns,
         l1: L1,
         operations: Operations,
         deposits: Deposits,
     ) -> None:
-        self._plugin, self._counter, self._meta = plugin, counter, meta
+        self._plugin, self._counter, self._meta, self._turns = plugin, counter, meta, turns
         self._l1, self._operations, self._deposits = l1, operations, deposits
         self.restored: Restored | None = None  # None: not looked yet
         self.why = ""
@@ -88,7 +90,7 @@ class Freshness:
             return
         nonces = await self._nonces(keys)
         if nonces:
-            self._meta.write({_NONCES: msgspec.json.encode({**self._noted(), **nonces})})
+            await self._turns.write(self._meta.batch({_NONCES: msgspec.json.encode({**self._noted(), **nonces})}))
 
     def close(self) -> None:
         """Let go of the counter."""

@@ -97,8 +97,11 @@ class Hosted:
         )
         database = store.database
         self.store = Store(database, plugin.manifest.permissions.store_bytes)
+        turns = self.store.turns
         counter = None if ports.counters is None else Counter(ports.counters, self.store.book.id)
-        self.freshness = Freshness(plugin, counter, database.space("meta"), ports.l1, ports.operations, ports.deposits)
+        self.freshness = Freshness(
+            plugin, counter, database.space("meta"), turns, ports.l1, ports.operations, ports.deposits
+        )
         self.store.committed = self.freshness.committed
         self.needs_keys = "keys" in plugin.grants or self.store.book.sealed
         self.life = Life(
@@ -122,10 +125,11 @@ class Hosted:
         )
         watch_channel = functools.partial(self.life.channel, watch=True)
         self.deliveries = Deliveries(plugin.id, watch_channel, self.life.kill, output.host, aside=self._loud)
-        self.operations = OperationNews(database.space("operations"), self.deliveries)
+        self.operations = OperationNews(database.space("operations"), turns, self.deliveries)
         self.keys = Keys(
             plugin,
             database.space("accounts"),
+            turns,
             ports.signer,
             ports.paths,
             ports.crypto,
@@ -135,8 +139,8 @@ class Hosted:
             is_ready=lambda: self.ready,
             other_gateways=other_gateways,
         )
-        self.watches = Watches(plugin.id, database.space("watches"), ports.l1, self.deliveries, self._background)
-        self.schedule = Schedule(database.space("schedule"), self.deliveries, self._head, clock)
+        self.watches = Watches(plugin.id, database.space("watches"), turns, ports.l1, self.deliveries, self._background)
+        self.schedule = Schedule(database.space("schedule"), turns, self.deliveries, self._head, clock)
         session = sessions.of(private=plugin.hub_named)
         self.hub = Hub(plugin.id, plugin.hub_url if "hub" in plugin.grants else None, session, self.deliveries)
         raw = RawTransactions(plugin, ports.signer, ports.crypto, ports.audit, ports.l1.chain_id, is_anothers)
@@ -147,7 +151,7 @@ class Hosted:
             self.watches,
             self.schedule,
             self.hub,
-            Publishing(plugin.id, states, self._head),
+            Publishing(plugin.id, states, turns, self._head),
             Layer1(plugin, ports.dispatch, ports.layer1_allowed, raw),
             Money(plugin, ports.operations),
         )

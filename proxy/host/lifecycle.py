@@ -22,10 +22,12 @@ from proxy.host.plugin_log import PluginLog
 from proxy.host.process import PluginProcess
 from proxy.host.process_ends import copy_printed, either, how_it_ended, settle
 from proxy.host.sandbox.report import Unsandboxed
+from proxy.storage import StorageError
 
 __all__ = ["BACK_OFF", "Life", "NotAsInstalled", "Status"]
 
 START_DEADLINE = 30.0  # seconds for `start` to be answered
+DISK_AGAIN = 5.0  # seconds until it is started again where its store could not be read or written
 STOP_DEADLINE = 3.0  # seconds for `stop` to be answered
 
 
@@ -150,6 +152,9 @@ class Life:
                 continue
             try:
                 why = await self._live()
+            except StorageError as error:
+                await self._wait_for_disk(f"waits for the disk: {error}")
+                continue
             except NotAsInstalled as error:
                 self.disable(str(error))
                 self._on_quarantine(self.why)
@@ -203,6 +208,14 @@ class Life:
             async with asyncio.timeout(self._crashes.pause()):
                 await self._stop.wait()
         return True
+
+    async def _wait_for_disk(self, why: str) -> None:
+        """Wait before the next start; that the disk is full is no crash of the plugin's."""
+        self._output.host(f"the plugin {why}")
+        self._become(Status.CRASHED, why)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DISK_AGAIN):
+                await self._stop.wait()
 
     async def _live(self) -> str:
         """Run one process from start to end; return why it ended."""

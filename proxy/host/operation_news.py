@@ -9,14 +9,16 @@ import msgspec
 
 from middleware.errors import PluginUnavailable
 from proxy.host.deliveries import Deliveries
+from proxy.host.services.store_turns import Turns
 from proxy.storage import Space
 
 
 class OperationNews:
-    """The queue of one plugin."""
+    """The queue of one plugin; what was answered leaves it in the plugin's turns."""
 
-    def __init__(self, space: Space, deliveries: Deliveries) -> None:
+    def __init__(self, space: Space, turns: Turns, deliveries: Deliveries) -> None:
         self._space = space
+        self._turns = turns
         self._deliveries = deliveries
         self._queued = asyncio.Event()
         self._told = 0
@@ -41,6 +43,6 @@ class OperationNews:
                     await self._deliveries.deliver("operation", "operation", msgspec.json.decode(value))
                 except PluginUnavailable:
                     return
-                self._space.write(delete=[key])
+                await self._turns.write(self._space.batch(delete=[key]))
                 self._queued.set()
             await self._queued.wait()

@@ -1,8 +1,9 @@
 """What plugins publish: a common state and, per origin, what that origin alone sees laid over it (hardening.md 10).
 
-Written by `updateLayer2State`, read by `l2_getState` and its subscription. On disk before it is told; every publication has
-a revision of its own. What a plugin answered when it was asked for one origin is shown to that origin alone, in place of the
-common state, until the next common one: it may hold what no other site should see. State is an object of at most 256 KiB and depth 16 without members that JavaScript would trip over.
+Written by `updateLayer2State`, read by `l2_getState` and its subscription. On disk before it is told, in the plugin's own turns
+(`store_turns`); every publication has a revision of its own. What a plugin answered when it was asked for one origin is shown to that
+origin alone, in place of the common state, until the next common one: it may hold what no other site should see. State is an object of at
+most 256 KiB and depth 16 without members that JavaScript would trip over.
 Sources: RFC 7396 (merge patch), RFC 6901 (JSON Pointer).
 """
 
@@ -15,9 +16,10 @@ from typing import Any
 
 import msgspec
 
-from middleware.errors import InvalidParams, LimitExceeded
+from middleware.errors import InvalidParams, LimitExceeded, RpcError
 from middleware.waist import Origin, OriginKind
-from proxy.storage import Space
+from proxy.host.services.store_turns import Turns
+from proxy.storage import Batch, Space
 
 MAX_STATE = 256 * 1024  # bytes of JSON
 MAX_DEPTH = 16
@@ -53,6 +55,49 @@ class Published:
         return self.common or str(origin) in self.asked
 
 
+@dataclass(frozen=True)
+class _Publication:
+    """One change of what a plugin publishes; `asked`: what it answered for `origin`. `state` counts where `patch` is None."""
+
+    plugin_id: str
+    origin: Origin | None
+    block: int
+    state: Any = None
+    patch: Any = None
+    asked: bool = False
+
+    def upon(self, before: Published) -> tuple[Published, bytes | None]:
+        """Return what becomes of `before`, which stays as it is, and the stored form of what the origin has of its own now.
+
+        Raises InvalidParams and LimitExceeded.
+        """
+        name = None if self.origin is None else str(self.origin)
+        if self.asked and self.origin is not None and name is not None:
+            check_state(self.state)
+            if before.known_to(self.origin) and before.asked.get(name, before.state) == self.state:
+                return before, None
+            kept = {key: value for key, value in before.asked.items() if key != name}
+            asked = dict([*kept.items(), (name, self.state)][-MAX_ASKED:])
+            return replace(before, revision=before.revision + 1, block=self.block, asked=asked), None
+        present = before.state if name is None else before.own.get(name, {})
+        after = self.state if self.patch is None else merge_patch(present, self.patch)
+        check_state(after)
+        changed = replace(before, revision=before.revision + 1, block=self.block)
+        if name is None:
+            changed.common, changed.state, changed.asked = True, after, {}
+            return changed, None
+        encoded = msgspec.json.encode(after) if after else None
+        changed.own = {key: value for key, value in before.own.items() if key != name}
+        changed.sizes = {key: size for key, size in before.sizes.items() if key != name}
+        if encoded is not None:
+            changed.own[name], changed.sizes[name] = after, len(encoded)
+        if sum(changed.sizes.values()) > MAX_OWN:
+            raise LimitExceeded("state", f"the states of single origins are limited to {MAX_OWN} bytes together")
+        if len(changed.own) > MAX_ORIGINS:
+            raise LimitExceeded("state", f"at most {MAX_ORIGINS} origins have a state of their own")
+        return changed, encoded
+
+
 class States:
     """The published states of all plugins."""
 
@@ -77,61 +122,62 @@ class States:
         self._space.write(delete=[plugin_id.encode(), *own])
         self._known.pop(plugin_id, None)
 
-    def publish(
-        self, plugin_id: str, origin: Origin | None, block: int, *, state: Any = None, patch: Any = None
+    async def publish(
+        self, plugin_id: str, origin: Origin | None, block: int, turns: Turns, *, state: Any = None, patch: Any = None
     ) -> Published:
         """Replace or patch the common state, or with `origin` that origin's own; on disk before anyone is told.
 
-        An origin whose own becomes empty has none any more. Raises InvalidParams and LimitExceeded; then nothing changed.
+        `turns` are the plugin's own. An origin whose own becomes empty has none any more. Raises InvalidParams and LimitExceeded, and
+        StorageError where it cannot be written; then nothing changed.
         """
-        before = self.get(plugin_id) or Published()
-        name = None if origin is None else str(origin)
-        present = before.state if name is None else before.own.get(name, {})
-        after = state if patch is None else merge_patch(present, patch)
-        check_state(after)
-        writes: dict[bytes, bytes | None] = {}
-        changed = replace(before, revision=before.revision + 1, block=block)
-        if name is None:
-            changed.common, changed.state, changed.asked = True, after, {}
-        else:
-            encoded = msgspec.json.encode(after) if after else None
-            changed.own = {key: value for key, value in before.own.items() if key != name}
-            changed.sizes = {key: size for key, size in before.sizes.items() if key != name}
-            if encoded is not None:
-                changed.own[name], changed.sizes[name] = after, len(encoded)
-            if sum(changed.sizes.values()) > MAX_OWN:
-                raise LimitExceeded("state", f"the states of single origins are limited to {MAX_OWN} bytes together")
-            if len(changed.own) > MAX_ORIGINS:
-                raise LimitExceeded("state", f"at most {MAX_ORIGINS} origins have a state of their own")
-            writes[_own_key(plugin_id, name)] = encoded
-        return self._changed(plugin_id, changed, origin, writes)
+        return await self._change(turns, _Publication(plugin_id, origin, block, state, patch))
 
-    def answered(self, plugin_id: str, origin: Origin, block: int, state: Any) -> Published:
-        """Show `origin` alone what the plugin answered for it; the same as before is no new revision.
+    async def answered(self, plugin_id: str, origin: Origin, block: int, turns: Turns, state: Any) -> Published:
+        """Show `origin` alone what the plugin answered for it; the same as before is no new revision. Raises as `publish`."""
+        return await self._change(turns, _Publication(plugin_id, origin, block, state, asked=True))
 
-        Raises InvalidParams and LimitExceeded.
-        """
-        check_state(state)
-        before = self.get(plugin_id) or Published()
-        name = str(origin)
-        if before.known_to(origin) and before.asked.get(name, before.state) == state:
-            return before
-        kept = {key: value for key, value in before.asked.items() if key != name}
-        asked = dict([*kept.items(), (name, state)][-MAX_ASKED:])
-        changed = replace(before, revision=before.revision + 1, block=block, asked=asked)
-        return self._changed(plugin_id, changed, origin, {})
+    async def _change(self, turns: Turns, publication: _Publication) -> Published:
+        plugin_id = publication.plugin_id
+        self.get(plugin_id)  # known from here on: what is read later may be ahead of what was told
 
-    def _changed(
-        self, plugin_id: str, changed: Published, origin: Origin | None, writes: dict[bytes, bytes | None]
-    ) -> Published:
-        row = [changed.revision, changed.block, changed.common, changed.state]
-        put = {key: value for key, value in writes.items() if value is not None}
-        gone = [key for key, value in writes.items() if value is None]
-        self._space.write(put | {plugin_id.encode(): msgspec.json.encode(row)}, gone)
-        self._known[plugin_id] = changed
-        for callback in self._callbacks:
-            callback(plugin_id, changed.revision, origin)
-        return changed
+        def tell(changed: Published) -> None:
+            before = self._known.get(plugin_id)
+            if before is not None and changed.revision <= before.revision:
+                return  # the same as before
+            self._known[plugin_id] = changed
+            for callback in self._callbacks:
+                callback(plugin_id, changed.revision, publication.origin)
+
+        published: Published = await turns.write(publication, self._commit, then=tell)
+        return published
+
+    def _commit(self, group: list[_Publication]) -> list[Published | RpcError]:
+        """Write what fits, in its order and as one batch; in the thread of the plugin's turns. What is known changes afterwards."""
+        batch, newest = Batch(), dict[str, Published]()
+        results: list[Published | RpcError] = []
+        for publication in group:
+            plugin_id = publication.plugin_id
+            before = newest.get(plugin_id) or self._known.get(plugin_id) or Published()
+            try:
+                changed, own = publication.upon(before)
+            except RpcError as error:
+                results.append(error)
+                continue
+            results.append(changed)
+            if changed is before:
+                continue
+            newest[plugin_id] = changed
+            if publication.origin is not None and not publication.asked:
+                key = _own_key(plugin_id, str(publication.origin))
+                if own is None:
+                    batch.delete(self._space, key)
+                else:
+                    batch.put(self._space, key, own)
+        for plugin_id, changed in newest.items():
+            row = [changed.revision, changed.block, changed.common, changed.state]
+            batch.put(self._space, plugin_id.encode(), msgspec.json.encode(row))
+        self._space.database.commit(batch)
+        return results
 
     def _read(self, plugin_id: str) -> Published | None:
         stored = self._space.get(plugin_id.encode())

@@ -40,6 +40,7 @@ class Database:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._db = plyvel.DB(str(path), create_if_missing=not _begun(path), paranoid_checks=strict)
             self._writing = threading.Lock()
+            self._handle = threading.Lock()  # held for one reading, and while the database is closed or opened anew
             self._failed: dict[bytes, bytes | None] = {}
         except (plyvel.Error, OSError) as error:
             kind = Damaged if _is_damage(error) else StorageError
@@ -96,9 +97,10 @@ class Database:
         """
         try:
             self._probe()
-            self._db.close()
-            self._db = plyvel.DB(str(self.path), create_if_missing=False)
-            self._write(self._failed)
+            with self._handle:
+                self._db.close()
+                self._db = plyvel.DB(str(self.path), create_if_missing=False)
+                self._write(self._failed)
         except (plyvel.Error, OSError) as error:
             raise StorageError(f"writing to {self.path} failed: {_said(error)}") from error
         self._failed = {}
@@ -117,33 +119,43 @@ class Database:
     def get(self, key: bytes) -> bytes | None:
         """Return the value of a full key."""
         try:
-            return self._get(key)
-        except RuntimeError:  # closed: perhaps only for as long as another thread opens it anew
-            with self._writing:
-                return self._get(key)
-
-    def _get(self, key: bytes) -> bytes | None:
-        try:
-            value: bytes | None = self._db.get(key)
+            with self._handle:
+                value: bytes | None = self._db.get(key)
         except plyvel.Error as error:
             raise StorageError(f"reading from {self.path} failed: {_said(error)}") from error
         return value
 
     def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        """Yield full keys and values with start <= key < stop in key order (or its reverse)."""
-        try:
-            if reverse:
-                # Without `start`: plyvel 1.5 finds nothing backwards where the only key is the start itself.
-                backwards = self._db.iterator(stop=stop, include_stop=False, reverse=True)
-                yield from itertools.takewhile(lambda item: item[0] >= start, backwards)
-            else:
-                yield from self._db.iterator(start=start, stop=stop, include_stop=False)
-        except plyvel.Error as error:
-            raise StorageError(f"reading from {self.path} failed: {_said(error)}") from error
+        """Yield full keys and values with start <= key < stop in key order (or its reverse).
+
+        It goes on where it is after another thread opened the database anew.
+        """
+        found = None
+        source: Iterator[tuple[bytes, bytes]] = iter(())
+        while True:
+            try:
+                with self._handle:
+                    if found is not self._db:
+                        found, source = self._db, self._iterator(start, stop, reverse=reverse)
+                    item: tuple[bytes, bytes] | None = next(source, None)
+            except plyvel.Error as error:
+                raise StorageError(f"reading from {self.path} failed: {_said(error)}") from error
+            if item is None:
+                return
+            yield item
+            start, stop = (start, item[0]) if reverse else (item[0] + b"\0", stop)
+
+    def _iterator(self, start: bytes, stop: bytes, *, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+        if not reverse:
+            return iter(self._db.iterator(start=start, stop=stop, include_stop=False))
+        # Without `start`: plyvel 1.5 finds nothing backwards where the only key is the start itself.
+        backwards = self._db.iterator(stop=stop, include_stop=False, reverse=True)
+        return itertools.takewhile(lambda item: item[0] >= start, backwards)
 
     def close(self) -> None:
         """Close the database; nothing can be read or written afterwards."""
-        self._db.close()
+        with self._writing, self._handle:
+            self._db.close()
 
     def __enter__(self) -> Database:
         return self
@@ -184,12 +196,16 @@ class Space:
         self, put: Mapping[bytes, bytes] | None = None, delete: Iterable[bytes] = (), *, synced: bool = True
     ) -> None:
         """Write and delete atomically; on disk when this returns, unless not `synced` (`Database.commit`)."""
+        self.database.commit(self.batch(put, delete), synced=synced)
+
+    def batch(self, put: Mapping[bytes, bytes] | None = None, delete: Iterable[bytes] = ()) -> Batch:
+        """Return what `write` would write, to be committed later."""
         batch = Batch()
         for key in delete:
             batch.delete(self, key)
         for key, value in (put or {}).items():
             batch.put(self, key, value)
-        self.database.commit(batch, synced=synced)
+        return batch
 
     def scan(
         self,

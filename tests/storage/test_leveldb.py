@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,26 @@ def test_a_write_that_failed_late_is_taken_back(tmp_path: Path, monkeypatch: pyt
         database._failed = before  # LevelDB itself shows nothing of a write whose sync failed
         space.write({b"next": b"3"})
         assert dict(space.scan()) == {b"old": b"1", b"gone": b"1", b"next": b"3"}
+
+
+def test_reading_goes_on_while_another_thread_opens_the_database_anew(tmp_path: Path) -> None:
+    with Database(tmp_path / "db") as database:
+        space = database.space("a")
+        rows = {b"%03d" % n: b"v" for n in range(200)}
+        space.write(rows)
+        forwards, backwards = space.scan(), space.scan(reverse=True)
+        first, last = next(forwards), next(backwards)
+
+        def write_after_failures() -> None:
+            for _ in range(20):
+                database._failed = {space.prefix + b"gone": None}
+                space.write({b"000": b"v"})
+
+        writer = threading.Thread(target=write_after_failures)
+        writer.start()
+        while writer.is_alive():
+            assert space.get(b"100") == b"v"
+            assert len(list(space.scan(start=b"150"))) == 50
+        writer.join()
+        assert dict([first, *forwards]) == rows
+        assert [last[0], *(key for key, _ in backwards)] == sorted(rows, reverse=True)

@@ -7,6 +7,7 @@ the plugin said `ready`, not while locked, and never for another plugin's gatewa
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from proxy.host.installed import InstalledPlugin
 from proxy.host.ports import Approvals, Crypto, Path, Paths, Signer, TypedData
 from proxy.host.provider import Asker, HostMethod, Params
 from proxy.host.services.owner_warnings import message_warnings, typed_warnings
+from proxy.host.services.store_turns import Turns
 from proxy.host.services.typed_reading import TypedReading
 from proxy.storage import Space
 
@@ -50,12 +52,13 @@ class Sign(Params, frozen=True, kw_only=True):
 
 
 class Keys:
-    """The keys of one plugin. `other_gateways` returns the gateway addresses of all other plugins, checksummed."""
+    """The keys of one plugin; its accounts are written in its turns. `other_gateways` returns the gateway addresses of all other plugins, checksummed."""
 
     def __init__(
         self,
         plugin: InstalledPlugin,
         accounts: Space,
+        turns: Turns,
         signer: Signer,
         paths: Paths,
         crypto: Crypto,
@@ -68,6 +71,8 @@ class Keys:
     ) -> None:
         self._plugin = plugin
         self._accounts = accounts
+        self._turns = turns
+        self._making = asyncio.Lock()  # one after another: the next index is known once the one before is on disk
         self._signer = signer
         self._paths = paths
         self._crypto = crypto
@@ -96,6 +101,10 @@ class Keys:
 
     async def get_account(self, params: GetAccount, _: Asker) -> dict[str, Any]:
         """Return `{address, publicKey, path}` of PATH/index'. The counter is on disk before a new one is told."""
+        async with self._making:
+            return await self._get_account(params)
+
+    async def _get_account(self, params: GetAccount) -> dict[str, Any]:
         following = self._following()
         index = self._unused(following) if params.index is None else params.index
         key = _account_key(index)
@@ -105,7 +114,8 @@ class Keys:
             raise LimitExceeded("plugin_accounts", f"a plugin has at most {MAX_ACCOUNTS} accounts")
         account = self._signer.plugin_account((*self._own_path(), index))
         row = {"address": account.address, "publicKey": account.public_key, "path": f"{index}'"}
-        self._accounts.write({key: msgspec.json.encode(row), _NEXT: str(max(following, index + 1)).encode()})
+        put = {key: msgspec.json.encode(row), _NEXT: str(max(following, index + 1)).encode()}
+        await self._turns.write(self._accounts.batch(put))
         self._addresses().add(account.address)
         return row
 

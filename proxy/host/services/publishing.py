@@ -7,6 +7,7 @@ from typing import Any
 
 from middleware.errors import InvalidParams
 from proxy.host.provider import Asker, HostMethod, Params
+from proxy.host.services.store_turns import Turns
 from proxy.host.state import States, origin_of
 
 MAX_ORIGIN = 300  # characters
@@ -21,11 +22,12 @@ class Update(Params, frozen=True, kw_only=True):
 
 
 class Publishing:
-    """The publications of one plugin. `head` returns the newest block's number."""
+    """The publications of one plugin, in its turns. `head` returns the newest block's number."""
 
-    def __init__(self, plugin_id: str, states: States, head: Callable[[], int]) -> None:
+    def __init__(self, plugin_id: str, states: States, turns: Turns, head: Callable[[], int]) -> None:
         self._plugin_id = plugin_id
         self._states = states
+        self._turns = turns
         self._head = head
 
     def methods(self) -> Mapping[str, HostMethod]:
@@ -38,10 +40,11 @@ class Publishing:
             raise InvalidParams("params", "either state or patch", "both or neither")
         if params.origin is not None and not (0 < len(params.origin) <= MAX_ORIGIN and params.origin.isprintable()):
             raise InvalidParams("origin", "an origin as invoke names it", params.origin)
-        published = self._states.publish(
+        published = await self._states.publish(
             self._plugin_id,
             None if params.origin is None else origin_of(params.origin),
             self._head(),
+            self._turns,
             state=params.state,
             patch=params.patch,
         )

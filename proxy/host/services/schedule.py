@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,12 +14,16 @@ from middleware.errors import InvalidParams, LimitExceeded, PluginUnavailable
 from proxy.host.abi_values import check_integer
 from proxy.host.deliveries import Deliveries
 from proxy.host.provider import Asker, HostMethod, Params
-from proxy.storage import Space
+from proxy.host.services.store_turns import Turns
+from proxy.storage import Space, StorageError
+
+log = logging.getLogger("l2proxy.host")
 
 MAX_TIMERS = 1000
 MAX_ID = 128  # characters
 MAX_DATA = 64 * 1024  # bytes of JSON
 LONGEST_NAP = 3600.0  # seconds; the clock may be set meanwhile
+AGAIN = 1.0  # seconds until a disk that takes nothing is tried again
 LATE = 10.0  # seconds after which the plugin is told that it missed the moment
 
 
@@ -46,9 +51,15 @@ class Schedule:
     """
 
     def __init__(
-        self, space: Space, deliveries: Deliveries, head: Callable[[], int], clock: Callable[[], float] = time.time
+        self,
+        space: Space,
+        turns: Turns,
+        deliveries: Deliveries,
+        head: Callable[[], int],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._space = space
+        self._turns = turns
         self._deliveries = deliveries
         self._head = head
         self._clock = clock
@@ -56,6 +67,8 @@ class Schedule:
         self._began_block: int | None = None
         self._due_since: dict[str, float] = {}
         self._changed = asyncio.Event()
+        self._writing: dict[str, int] = {}  # changes on their way to the disk, by timer
+        self._told: dict[str, Timer] = {}  # those that fired and could not be taken off the disk yet
         self._timers: dict[str, Timer] = {
             key.decode(): msgspec.json.decode(value, type=Timer) for key, value in space.scan()
         }
@@ -71,18 +84,38 @@ class Schedule:
         if params.cancel:
             if params.block is not None or params.time is not None:
                 raise InvalidParams("params", "either cancel or a moment", "both")
-            self._space.write(delete=[params.id.encode()])
-            self._timers.pop(params.id, None)
-            self._due_since.pop(params.id, None)
+            await self._write(params.id, None)
             return {}
         timer = self._timer(params)
-        if params.id not in self._timers and len(self._timers) >= MAX_TIMERS:
+        if len(self._timers.keys() | self._writing.keys() | {params.id}) > MAX_TIMERS:
             raise LimitExceeded("schedule", f"a plugin has at most {MAX_TIMERS} timers")
-        self._space.write({params.id.encode(): msgspec.json.encode(timer)})
-        self._timers[params.id] = timer
-        self._due_since.pop(params.id, None)
-        self._changed.set()
+        await self._write(params.id, timer)
         return {}
+
+    async def _write(self, timer_id: str, timer: Timer | None) -> None:
+        """Put one on disk, None: take it away; then it is what fires, also when its asker has gone meanwhile."""
+
+        def take(_: None) -> None:
+            if timer is None:
+                self._timers.pop(timer_id, None)
+            else:
+                self._timers[timer_id] = timer
+            self._due_since.pop(timer_id, None)
+            self._told.pop(timer_id, None)
+            self._changed.set()
+
+        name = timer_id.encode()
+        batch = (
+            self._space.batch(delete=[name]) if timer is None else self._space.batch({name: msgspec.json.encode(timer)})
+        )
+        self._writing[timer_id] = self._writing.get(timer_id, 0) + 1
+        try:
+            await self._turns.write(batch, then=take)
+        finally:
+            self._writing[timer_id] -= 1
+            if not self._writing[timer_id]:
+                del self._writing[timer_id]
+                self._changed.set()
 
     def poke(self) -> None:
         """Look again: the head has changed."""
@@ -92,13 +125,18 @@ class Schedule:
         """Fire what is due, until cancelled or the plugin is gone for good."""
         while True:
             self._changed.clear()
-            due = self._due()
+            due, failed = self._due(), False
             for timer_id, timer, missed in due:
                 try:
                     await self._fire(timer_id, timer, missed)
                 except PluginUnavailable:
                     return
-            if not due:
+                except StorageError as error:
+                    log.warning("a timer that fired could not be taken off the disk: %s", error)
+                    failed = True
+            if failed:
+                await asyncio.sleep(AGAIN)
+            elif not due:
                 await self._nap()
 
     def _timer(self, params: ScheduleParams) -> Timer:
@@ -120,6 +158,8 @@ class Schedule:
             self._began_block = head
         found = []
         for timer_id, timer in self._timers.items():
+            if timer_id in self._writing and self._told.get(timer_id) is timer:
+                continue  # it is being set anew, or taken away
             if timer.time is not None and timer.time <= now:
                 found.append((timer.time, timer_id, timer, timer.time < self._began))
                 self._due_since.setdefault(timer_id, timer.time)
@@ -132,18 +172,20 @@ class Schedule:
     async def _fire(self, timer_id: str, timer: Timer, missed: bool) -> None:
         if self._timers.get(timer_id) is not timer:
             return  # replaced or cancelled while others fired
-        await self._deliveries.reachable()
-        if self._timers.get(timer_id) is not timer:
-            return  # by the plugin's start, for which it waited
-        missed = missed or self._clock() - self._due_since[timer_id] > LATE
-        params = {"id": timer_id, "data": timer.data, "missed": missed}
-        await self._deliveries.deliver("scheduled", "scheduled", params)
-        if self._timers.get(timer_id) is timer:  # the plugin may have set it anew while it answered
-            self._space.write(delete=[timer_id.encode()])
-            del self._timers[timer_id], self._due_since[timer_id]
+        if self._told.get(timer_id) is not timer:
+            await self._deliveries.reachable()
+            if self._timers.get(timer_id) is not timer:
+                return  # by the plugin's start, for which it waited
+            missed = missed or self._clock() - self._due_since[timer_id] > LATE
+            params = {"id": timer_id, "data": timer.data, "missed": missed}
+            await self._deliveries.deliver("scheduled", "scheduled", params)
+            self._told[timer_id] = timer
+        if self._timers.get(timer_id) is timer and timer_id not in self._writing:  # else it was set anew meanwhile
+            await self._write(timer_id, None)
 
     async def _nap(self) -> None:
-        times = [timer.time for timer in self._timers.values() if timer.time is not None]
+        waiting = [timer for timer_id, timer in self._timers.items() if self._told.get(timer_id) is not timer]
+        times = [timer.time for timer in waiting if timer.time is not None]
         pause = min([LONGEST_NAP, *(max(0.01, moment - self._clock()) for moment in times)])
         try:
             async with asyncio.timeout(pause):

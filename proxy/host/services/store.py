@@ -163,12 +163,16 @@ class Store:
         self.book = book
         self.committed(book.counter)
 
-    def _commit(self, group: list[Writes]) -> list[Exception | None]:
-        """Write those of the group that stay within the quota, in their order and as one batch."""
+    def _commit(self, group: list[Writes | Batch]) -> list[Exception | None]:
+        """Write those of the group that stay within the quota, in their order and as one batch; a `Batch` is of other spaces."""
         batch, now = Batch(), dict[bytes, bytes | None]()
         tally = Tally(self.book, self._sealing.digest_key)
         results: list[Exception | None] = []
         for writes in group:
+            if isinstance(writes, Batch):
+                batch.operations.update(writes.operations)
+                results.append(None)
+                continue
             before = {name: now[name] if name in now else self._data.get(name) for name in writes}
             after = {name: None if data is None else self._sealing.seal(name, data) for name, data in writes.items()}
             for name, stored in after.items():
@@ -183,6 +187,8 @@ class Store:
             results.append(None)
         if now:
             self._write(batch, now, tally)
+        else:
+            self._database.commit(batch)
         return results
 
     def _write(self, batch: Batch, now: dict[bytes, bytes | None], tally: Tally) -> None:

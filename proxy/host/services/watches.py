@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -21,8 +21,9 @@ from proxy.host.background import Background
 from proxy.host.deliveries import Deliveries
 from proxy.host.ports import L1
 from proxy.host.provider import Asker, HostMethod, Params
+from proxy.host.services.store_turns import Turns
 from proxy.host.services.watching import Told, Watch, WatchRecord
-from proxy.storage import Space
+from proxy.storage import Batch, Space, StorageError
 
 MAX_WATCHES = 64
 MAX_NAME = 64
@@ -56,15 +57,25 @@ class Unwatch(Params, frozen=True, kw_only=True):
 
 
 class Watches:
-    """The watches of one plugin."""
+    """The watches of one plugin, written in its turns."""
 
-    def __init__(self, plugin_id: str, space: Space, l1: L1, deliveries: Deliveries, background: Background) -> None:
+    def __init__(
+        self,
+        plugin_id: str,
+        space: Space,
+        turns: Turns,
+        l1: L1,
+        deliveries: Deliveries,
+        background: Background,
+    ) -> None:
         self._plugin_id = plugin_id
         self._space = space
+        self._turns = turns
         self._l1 = l1
         self._deliveries = deliveries
         self._background = background
         self._running: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
+        self._changing = asyncio.Lock()
 
     def methods(self) -> Mapping[str, HostMethod]:
         """Return the rows of the host's table."""
@@ -78,7 +89,7 @@ class Watches:
         for key, value in list(self._space.scan(b"w")):
             name, record = key[1:].decode(), msgspec.json.decode(value, type=WatchRecord)
             if record.told:  # they lay in the record once
-                self._save(name, record, record.told, [])
+                self._space.database.commit(self._rows(name, record, record.told, []))
             rows = [msgspec.json.decode(row, type=Told) for _, row in self._space.scan(_told_key(name))]
             self._follow(name, msgspec.structs.replace(record, told=rows))
 
@@ -89,21 +100,41 @@ class Watches:
 
     async def watch(self, params: WatchParams, _: Asker) -> dict[str, Any]:
         """Set a watch. The same one again goes on where it is; another under its name replaces it."""
-        record = self._record(params)
-        present = self._running.get(params.name)
-        if present is not None and present[0].record.same_as(record):
-            return {}
-        if present is None and len(self._running) >= MAX_WATCHES:
-            raise LimitExceeded("watches", f"a plugin has at most {MAX_WATCHES} watches")
-        await self._end(params.name)
-        self._space.write({_key(params.name): msgspec.json.encode(record)})
-        self._follow(params.name, record)
+        await self._to_its_end(self._set(params.name, self._record(params)))
         return {}
 
     async def unwatch(self, params: Unwatch, _: Asker) -> dict[str, Any]:
         """End a watch; one that is not there is no error."""
-        await self._end(params.name)
+        await self._to_its_end(self._set(params.name, None))
         return {}
+
+    async def _to_its_end(self, change: Coroutine[Any, Any, Exception | None]) -> None:
+        """Do it also when its asker goes: what runs and what is on disk must not part."""
+        error = await asyncio.shield(self._background.start(change, f"a change of the watches of {self._plugin_id}"))
+        if error is not None:
+            raise error
+
+    async def _set(self, name: str, record: WatchRecord | None) -> Exception | None:
+        """Return why it was not done."""
+        async with self._changing:
+            present = self._running.get(name)
+            if present is None and record is None:
+                return None
+            if present is not None and record is not None and present[0].record.same_as(record):
+                return None
+            if present is None and len(self._running) >= MAX_WATCHES:
+                return LimitExceeded("watches", f"a plugin has at most {MAX_WATCHES} watches")
+            if present is not None:
+                self._end(name, *present)
+            try:
+                await self._turns.read(lambda: self._replace(name, record))
+            except StorageError as error:
+                if present is not None:  # it stands as it did
+                    self._follow(name, present[0].record)
+                return error
+            if record is not None:
+                self._follow(name, record)
+            return None
 
     def _record(self, params: WatchParams) -> WatchRecord:
         if _NAME.fullmatch(params.name) is None:
@@ -126,18 +157,23 @@ class Watches:
         task = self._background.start(watch.run(), f"watch {name} of {self._plugin_id}")
         self._running[name] = (watch, task)
 
-    def _save(self, name: str, record: WatchRecord, told: list[Told], gone: list[int]) -> None:
+    async def _save(self, name: str, record: WatchRecord, told: list[Told], gone: list[int]) -> None:
+        await self._turns.write(self._rows(name, record, told, gone))
+
+    def _rows(self, name: str, record: WatchRecord, told: list[Told], gone: list[int]) -> Batch:
         put = {_told_key(name, block.number): msgspec.json.encode(block) for block in told}
         put[_key(name)] = msgspec.json.encode(msgspec.structs.replace(record, told=[]))
-        self._space.write(put, [_told_key(name, number) for number in gone])
+        return self._space.batch(put, [_told_key(name, number) for number in gone])
 
-    async def _end(self, name: str) -> None:
-        present = self._running.pop(name, None)
-        if present is None:
-            return
-        watch, task = present
+    def _replace(self, name: str, record: WatchRecord | None) -> None:
+        """Write a new watch, or none, in the place of the one before and of all it was told; in the thread of the turns."""
+        put = {} if record is None else {_key(name): msgspec.json.encode(record)}
+        self._space.write(put, [_key(name), *(key for key, _ in self._space.scan(_told_key(name)))])
+
+    def _end(self, name: str, watch: Watch, task: asyncio.Task[None]) -> None:
+        """Let it write nothing any more: what it wrote before has its turn before what follows."""
+        del self._running[name]
         watch.ended = True
-        self._space.write(delete=[_key(name), *(key for key, _ in self._space.scan(_told_key(name)))])
         if not watch.telling:  # what is being told is left to be answered; nothing follows it
             task.cancel()
 

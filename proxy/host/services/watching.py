@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ import msgspec
 from middleware.errors import Disconnected, PluginUnavailable, RpcError
 from proxy.host.deliveries import Deliveries
 from proxy.host.ports import L1
+from proxy.storage import StorageError
 
 log = logging.getLogger("l2proxy.host")
 
@@ -64,7 +65,7 @@ class WatchRecord(msgspec.Struct):
         )
 
 
-Save = Callable[[WatchRecord, list[Told], list[int]], None]
+Save = Callable[[WatchRecord, list[Told], list[int]], Awaitable[None]]
 
 
 class Watch:
@@ -82,6 +83,7 @@ class Watch:
         self._range = RANGE
         self._unlinked = 0
         self._sizes = {block.number: _size(block) for block in record.told}
+        self._on_disk = {block.number: block for block in record.told}
 
     def poke(self) -> None:
         """Look again: the head has changed."""
@@ -145,7 +147,7 @@ class Watch:
         if self.record.blocks:
             last = max(first - 1, 0) if head is None else head.number
             await self._tell("reorg", {"from": hex(first), "to": hex(last)})
-        self._move(first, told)
+        await self._move(first, told)
         return True
 
     async def _tell_block(self, number: int) -> bool:
@@ -174,7 +176,7 @@ class Watch:
             await self._tell("block", row)
         if logs:
             await self._tell_logs(logs, removed=False)
-        self._move(number + 1, [*self.record.told, Told(number, block["hash"], logs)])
+        await self._move(number + 1, [*self.record.told, Told(number, block["hash"], logs)])
         return True
 
     async def _tell_range(self, last: int) -> bool:
@@ -197,7 +199,7 @@ class Watch:
         if logs:
             await self._tell_logs(logs, removed=False)
         self._range = min(RANGE, self._range * 2)
-        self._move(last + 1, [*self.record.told, *_by_block(logs, last, before["hash"])])
+        await self._move(last + 1, [*self.record.told, *_by_block(logs, last, before["hash"])])
         return True
 
     async def _tell_logs(self, logs: list[dict[str, Any]], *, removed: bool) -> None:
@@ -221,7 +223,7 @@ class Watch:
         finally:
             self.telling = False
 
-    def _move(self, cursor: int, told: list[Told]) -> None:
+    async def _move(self, cursor: int, told: list[Told]) -> None:
         if self.ended:
             return
         before = {block.number: block for block in self.record.told}
@@ -231,8 +233,15 @@ class Watch:
         floor = self.record.floor if len(kept) == len(told) else told[-len(kept) - 1].number + 1
         self._sizes = {block.number: sizes[block.number] for block in kept}
         self.record = msgspec.structs.replace(self.record, cursor=cursor, told=kept, floor=floor)
-        added = [block for block in fresh if block.number in self._sizes]
-        self._save(self.record, added, [number for number in before if number not in self._sizes])
+        added = [block for block in kept if self._on_disk.get(block.number) is not block]
+        try:
+            await self._save(self.record, added, [number for number in self._on_disk if number not in self._sizes])
+        except (
+            StorageError
+        ) as error:  # it goes on, told what is new; after a stop it is told again from where the disk knows of
+            log.warning("watch %s: its place could not be written: %s", self.name, error)
+            return
+        self._on_disk = {block.number: block for block in kept}
 
     async def _stands(self) -> bool:
         """Tell whether the newest block that was told is still of the chain."""
