@@ -15,7 +15,7 @@ from proxy.host.installed import Gateway
 from proxy.host.operation_ports import Prepared, Transactions
 from proxy.host.operation_records import ETH, Operation, Step
 from proxy.host.operation_requests import allowance_step
-from proxy.host.operation_transfers import refuse_hollow
+from proxy.host.operation_transfers import refuse_hollow, refuse_unheld
 from proxy.host.token_calls import allowance
 
 FIRST_SECONDS = 600  # from the offer to the first broadcast (hardening.md 13)
@@ -56,10 +56,11 @@ class Offers:
         """Return the steps that lead to `step`, and the one that takes the allowance back if it fails.
 
         For a token, an exact allowance goes first. One left over is set to 0 before, because some tokens take nothing else
-        (USDT).
+        (USDT). Raise -32000 where the owner has too little of it: the allowance would cost its fee twice, and for nothing.
         """
         if step.asset == ETH:
             return [step], None
+        await refuse_unheld(self._gateways.node, step, owner)
         present = await allowance(self._gateways.node, step.asset, owner, gateway.address)
         ahead = [] if present == step.amount else [allowance_step(gateway, step.asset, step.amount)]
         if ahead and present:

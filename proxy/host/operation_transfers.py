@@ -50,6 +50,14 @@ async def refuse_hollow(l1: NodeCalls, step: Step, owner: str) -> None:
     """Raise where a token transfer would move nothing: no token there, too little of it, or it says no by returning false."""
     if step.asset == ETH:
         return
+    await refuse_unheld(l1, step, owner)
+    answer = await l1.call("eth_call", {"from": owner, "to": step.to, "data": step.data}, "latest")
+    if isinstance(answer, str) and len(answer) >= 2 + 64 and not int(answer[:66], 16):
+        raise RpcError(-32000, f"token {step.asset} refuses the transfer: it answers false")
+
+
+async def refuse_unheld(l1: NodeCalls, step: Step, owner: str) -> None:
+    """Raise where the owner has fewer units of the step's token than it takes."""
     held = await balance_of(l1, step.asset, owner)
     if held < step.amount:
         raise RpcError(
@@ -57,6 +65,3 @@ async def refuse_hollow(l1: NodeCalls, step: Step, owner: str) -> None:
             f"insufficient funds: {owner} has {held} units of token {step.asset}, this takes {step.amount}",
             {"balance": hex(held), "needed": hex(step.amount)},
         )
-    answer = await l1.call("eth_call", {"from": owner, "to": step.to, "data": step.data}, "latest")
-    if isinstance(answer, str) and len(answer) >= 2 + 64 and not int(answer[:66], 16):
-        raise RpcError(-32000, f"token {step.asset} refuses the transfer: it answers false")

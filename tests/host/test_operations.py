@@ -393,6 +393,16 @@ async def test_a_token_deposit_allows_exactly_its_amount_first(bench: Bench) -> 
     assert (question.facts.asset, question.facts.value) == (TOKEN, 500)
 
 
+async def test_a_token_deposit_of_more_than_there_is_costs_no_question_and_no_allowance(bench: Bench) -> None:
+    bench.chain.codes[TOKEN] = "0x6003"
+    bench.chain.tokens[TOKEN] = 0
+    bench.chain.token_balance = 499
+    bench.plugin = token_plugin()
+    with pytest.raises(RpcError, match="has 499 units of token"):
+        await bench.submit(function="openToken", args=[500], value=500, token=TOKEN)
+    assert (bench.owner.asked, bench.operations.get(PLUGIN), bench.chain.executed()) == ([], [], [])
+
+
 async def test_a_gateway_whose_events_name_no_asset_takes_no_tokens(bench: Bench) -> None:
     bench.chain.codes[TOKEN] = "0x6003"
     bench.chain.tokens[TOKEN] = 0
