@@ -244,7 +244,7 @@ class Hosted:
         if self.freshness.why:
             self._output.host(f"the store may not be the newest: {self.freshness.why}")
         self._ports.operations.looked(self.plugin.id, self.freshness.why, killed=self.freshness.killed)
-        if self._repaired or not whole:
+        if self._repaired or not whole or isinstance(self.freshness.restored, dict):
             self._loud(f"{self.freshness.why}; the plugin is told, and signs nothing before it has resynchronised")
 
     def _loud(self, text: str) -> None:

@@ -197,11 +197,15 @@ async def test_a_restored_backup_is_told_until_the_plugin_is_ready(home: Home, t
     shutil.copytree(tmp_path / "backup", store)
     restored = await again(home)
     assert restored["expectedCounter"] - restored["storeCounter"] == 2
+    (told,) = home.notices  # the owner too: it may have been put back by mistake
+    assert "plugin echo: the store was written" in told
+    assert "known of outside of it" in told
     await home.ask("ready")
     counter = home.plugins._hosted["echo"].store.book.counter
     assert counter > restored["expectedCounter"]
     await home.close()
     assert await again(home) is False
+    assert home.notices == [told]
 
 
 @pytest.mark.parametrize("doubt", ["no counter", "behind", "killed", "imported", "operations", "nonce", "damage"])
