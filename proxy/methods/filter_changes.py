@@ -96,6 +96,7 @@ class BlockChanges:
     def __init__(self, l1: L1) -> None:
         self._l1 = l1
         self._new: list[str] = []
+        self._told_last: deque[str] = deque(maxlen=_GAP_HASHES)
         self._lowest = l1.blocks.head.number + 1 if l1.blocks.head else 0
         self._followed = _Followed(l1.blocks)
 
@@ -121,7 +122,11 @@ class BlockChanges:
         heads.append(event.head)
         if any(parent.hash != head.parent_hash for parent, head in itertools.pairwise(heads)):
             raise Behind
-        self._new += [head.hash for head in heads]
+        # A reorg deeper than the tracker remembers says that all may be new, and much of it is what was told.
+        known = frozenset(self._told_last if event.gap_from is not None else ())
+        new = [head.hash for head in heads if head.hash not in known]
+        self._told_last.extend(new)
+        self._new += new
         return True
 
 

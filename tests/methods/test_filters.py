@@ -14,6 +14,7 @@ from middleware.errors import Disconnected, InvalidParams, LimitExceeded, RpcErr
 from middleware.waist import ANONYMOUS, Context, Origin, Request
 from proxy.methods import filter_changes
 from proxy.methods.filters import Filters, handlers
+from proxy.upstream.chain_events import NewHead, Reorg
 from proxy.upstream.l1 import L1
 from tests.conftest import Anvil
 from tests.upstream.chain_node import ChainNode, failure
@@ -337,6 +338,29 @@ async def test_a_gap_that_who_answers_does_not_know_yet_loses_no_block(
             behind = False
             assert await filters.changes([number], PAGE) == mined
             assert await filters.changes([number], PAGE) == []
+        finally:
+            await l1.close()
+
+
+async def test_blocks_that_a_reorg_of_unknown_depth_tells_again_are_not_handed_out_again(short_tmp: Path) -> None:
+    node = ChainNode(pushes_heads=False)
+    node.mine()
+    async with node.ipc(short_tmp / "node.ipc") as url:
+        l1 = L1([url])
+        await l1.start()
+        try:
+            filters = Filters(l1)
+            number = await filters.new_block_filter([], PAGE)
+            mined = [node.mine() for _ in range(5)]
+            assert await filters.changes([number], PAGE) == mined
+            changes, head = filters._all[number].changes, l1.blocks.head
+            assert isinstance(changes, filter_changes.BlockChanges)
+            assert head is not None
+            changes._followed.left = [Reorg(head, 0, head), NewHead(head, gap_from=1)]
+            assert await filters.changes([number], PAGE) == []
+            node.cut(2)
+            mined = [node.mine() for _ in range(3)]
+            assert await filters.changes([number], PAGE) == mined
         finally:
             await l1.close()
 
