@@ -59,6 +59,8 @@ REFUSALS = {
     "denied": "^Error: denied",
     "withdrawn": r"is not defined|undefined|is not a (function|constructor)",
     "empty": "nothing was found",
+    "nothing": "nothing was run",
+    "no reason": "spawn /bin/true ENOENT",
     "switched off": "--no-npm is specified",
     "not loaded": "Import '.*' failed|Cannot find module|Failed reading cache entry|Failed loading",
     "unopened": "unable to open database",
