@@ -26,9 +26,9 @@ from proxy.upstream.node_socket import Ask, in_memory
 from proxy.upstream.traits import traits
 
 _CONNECTIONS: Final = 128
-# So many while slow calls hold half of those: looked for every `_LOOKS` seconds, which makes a call slow, while any waits for one.
+# So many while calls hold more than half of those for `_LOOKS` seconds each, seen twice in a row: once is also what a process sees that stood still.
 _MOST_CONNECTIONS: Final = 512
-_LOOKS: Final = 0.5
+_LOOKS: Final = 0.25
 _LONG_CONNECTIONS: Final = 32
 # An idle connection may have been forgotten on the way; after this long nothing is trusted to it.
 _IDLE_SECONDS: Final = 30
@@ -58,7 +58,8 @@ class Http:
         self._idle: list[Connection] = []
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._most = _CONNECTIONS
-        self._look: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None  # the next one, while any call waits for a connection
+        self._slow = False  # the last one saw slow calls
         self._long = asyncio.Semaphore(_LONG_CONNECTIONS)
         self._verifying = asyncio.Lock()
         self._verified_at = float("-inf")
@@ -188,10 +189,11 @@ class Http:
         """Allow more connections where slow calls have all there are, so that they do not hold up the quick ones."""
         if all(place.done() for place in self._waiting):
             self._look = None
+            self._slow = False
             self._most = _CONNECTIONS
             return
-        slow = sum([connection.held(_LOOKS) for connection in self._all])
-        if 2 * slow > len(self._all) and self._most != _MOST_CONNECTIONS:
+        before, self._slow = self._slow, 2 * sum([one.held(_LOOKS) for one in self._all]) > _CONNECTIONS
+        if before and self._slow and self._most != _MOST_CONNECTIONS:
             self._most = _MOST_CONNECTIONS
             while self._wake(None):
                 """Each looks for itself."""
