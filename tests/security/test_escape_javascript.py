@@ -316,9 +316,14 @@ async def test_one_that_takes_all_memory_ends_alone(code: str, tmp_path: Path) -
     (tmp_path / "greedy.js").write_text(f"export default class {{ constructor() {{ {code} }} }}")
     process = await spawn(tmp_path, "greedy.js", 1 << 27, runtime="npm", cpu=60)
     process.stdin.write(b'{"jsonrpc":"2.0","id":1,"method":"start","params":{"chainId":"0x1"}}\n')
+    said = asyncio.create_task(process.stderr.read())
     try:
         async with asyncio.timeout(SECONDS):
-            *_, ended = await asyncio.gather(process.stdout.read(), process.stderr.read(), process.wait())
+            if answer := await process.stdout.readline():  # V8 refused a buffer before the host saw how much it holds
+                assert "error" in json.loads(answer)
+                return
+            ended = await process.wait()
     finally:
         process.close()
+        await said
     assert any(word in ended for word in ("was ended", "exited", "used")), ended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from eth import EVM_RECURSION_LIMIT
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.address import to_checksum_address
@@ -71,6 +73,12 @@ def asking(node: Node) -> Rpc:
         return None if response is None else json.loads(response)
 
     return Rpc(exchange)
+
+
+@pytest.fixture(autouse=True)
+def _usual_recursion() -> None:
+    """What py-evm sets where it is imported, as in the embedded L1's own process: at less, calls fail that need not."""
+    sys.setrecursionlimit(EVM_RECURSION_LIMIT)
 
 
 @pytest.fixture
