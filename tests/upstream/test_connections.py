@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -81,23 +80,6 @@ async def test_more_callers_than_connections_are_all_answered(kind: str, short_t
             answers = await asyncio.gather(*(l1.call("eth_getBalance", n) for n in range(400)))
             assert answers == [[n] for n in range(400)]
         assert 2 <= node.connections <= (131 if kind == "http" else 4)
-
-
-async def test_a_process_that_stood_still_sees_no_slow_node(short_tmp: Path) -> None:
-    stood_still = False
-
-    async def answer(request: dict[str, Any]) -> bytes:
-        nonlocal stood_still
-        if request["method"] == "eth_getBalance" and not stood_still:
-            stood_still = True
-            time.sleep(0.7)  # noqa: ASYNC251 - the whole process: what it waits for is there already when it goes on
-        return result(request, request["params"])
-
-    node = FakeNode(answer)
-    async with behind(node, "http", short_tmp) as l1, asyncio.timeout(20):
-        answers = await asyncio.gather(*(l1.call("eth_getBalance", n) for n in range(400)))
-        assert answers == [[n] for n in range(400)]
-        assert node.connections <= 131
 
 
 @pytest.mark.parametrize("kind", KINDS)
