@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from yarl import URL
 
-from proxy.upstream.failures import Unreachable
+from proxy.upstream.failures import Silent, Unreachable
 
 _Protocol = TypeVar("_Protocol")  # an asyncio.Protocol by its methods: compiled classes inherit from nothing else
 
@@ -59,7 +59,7 @@ async def connect(to: Endpoint, make: Callable[[], _Protocol], seconds: float) -
                 cast(Any, make), to.host, to.port, ssl=to.tls, server_hostname=name
             )
     except TimeoutError as error:
-        raise Unreachable(f"it did not take the connection within {seconds:g} s") from error
+        raise Silent(f"it did not take the connection within {seconds:g} s") from error
     except (OSError, ValueError) as error:
         raise Unreachable(_refusal(error)) from error
     return cast(_Protocol, protocol)

@@ -11,6 +11,8 @@ import asyncio
 from typing import Protocol
 
 from middleware.waist import LargeReply
+from proxy.upstream.failures import Broken, Late, NodeFailure
+from proxy.upstream.traits import may_be_asked_elsewhere
 
 
 class Asker(Protocol):
@@ -24,19 +26,20 @@ class Asker(Protocol):
 
 
 class Exchange:
-    """A request on its way, until it is `done`: settled, failed, or left by who asked. `asker` is set by whoever sent it.
+    """A request for `method` on its way, until it is `done`: settled, failed, or left by who asked. `asker` is set by whoever sent it.
 
     Asker and exchange know each other until then and no longer: the hot path leaves nothing for the garbage collector.
     """
 
-    __slots__ = ("asker", "done")
+    __slots__ = ("asker", "done", "method")
 
-    def __init__(self) -> None:
+    def __init__(self, method: str) -> None:
         self.done = False
         self.asker: Asker | None = None
+        self.method = method
 
-    def expire(self) -> None:
-        """Tell who waits that the time is over."""
+    def give_up(self, failure: NodeFailure) -> None:
+        """Tell who waits that no answer is waited for any longer, and why."""
         raise NotImplementedError
 
     def leave(self) -> None:
@@ -100,7 +103,7 @@ def _give_back(body: bytes | LargeReply) -> None:
 
 
 class Deadlines:
-    """Ends exchanges `seconds` after they were added; by the loop's clock, which no change of the date moves."""
+    """Ends exchanges with one node `seconds` after they were added; by the loop's clock, which no change of the date moves."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -119,6 +122,13 @@ class Deadlines:
     def remove(self, exchange: Exchange) -> None:
         """Let `exchange` be: it has ended."""
         self._waiting.pop(exchange, None)
+
+    def pass_on(self, why: str) -> None:
+        """End at once what may be asked of another node as well."""
+        for exchange in list(self._waiting):
+            if may_be_asked_elsewhere(exchange.method):
+                self._waiting.pop(exchange, None)
+                exchange.give_up(Broken(why, repeatable=False))
 
     def close(self) -> None:
         """End nothing any more."""
@@ -140,4 +150,4 @@ class Deadlines:
         self._timer = None if next_deadline is None else self._loop.call_at(next_deadline, self._sweep)
         for exchange in late:
             self._waiting.pop(exchange, None)
-            exchange.expire()
+            exchange.give_up(Late("it did not answer in time"))

@@ -2,6 +2,7 @@
 
 NodeFailure
  ├─ Unreachable   nothing was asked: another node may be
+ │   └─ Silent    it said nothing in time where a node that works says something at once
  ├─ WrongChain    nothing was asked: the node serves another chain than the pinned one
  ├─ Broken        the request was sent and no usable answer came: a read may be repeated once, a send never
  ├─ Late          the request was sent and no answer came in time
@@ -19,6 +20,10 @@ class NodeFailure(Exception):
 
 class Unreachable(NodeFailure):
     """The request has not left the proxy."""
+
+
+class Silent(Unreachable):
+    """The request has not left the proxy: the node does not take a connection, or does not say which chain it serves."""
 
 
 class WrongChain(NodeFailure):

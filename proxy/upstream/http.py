@@ -26,16 +26,16 @@ from proxy.upstream.node_socket import Ask, in_memory
 from proxy.upstream.traits import traits
 
 _CONNECTIONS: Final = 128
-# So many while calls hold more than half of those for `_LOOKS` seconds each, seen twice in a row: once is also what a process sees that stood still.
+# So many while calls hold more than half of those for a look's seconds each, seen twice in a row: once is also what a process sees that stood still.
 _MOST_CONNECTIONS: Final = 512
-_LOOKS: Final = 0.25
 _LONG_CONNECTIONS: Final = 32
 # An idle connection may have been forgotten on the way; after this long nothing is trusted to it.
 _IDLE_SECONDS: Final = 30
 
 
 class Http:
-    """One node over HTTP. `keeping` bounds its answers; `verify` is asked before each new connection is used."""
+    """One node over HTTP. `keeping` bounds its answers; `verify` is asked before each new connection is used; waiting calls are looked at each
+    `look_seconds`."""
 
     def __init__(
         self,
@@ -44,12 +44,14 @@ class Http:
         verify: Callable[[Ask], Awaitable[None]],
         figures: NodeFigures,
         connect_seconds: float = 10,
+        look_seconds: float = 0.25,
     ) -> None:
         self._to = to
         self._keeping = keeping
         self._verify = verify
         self._figures = figures
         self._connect_seconds = connect_seconds
+        self._look_seconds = look_seconds
         lines = b"POST %b HTTP/1.1\r\n%bContent-Type: application/json\r\nAccept: application/json\r\nAccept-Encoding: identity\r\n"
         self._head = (lines % (to.target, to.head)).replace(b"%", b"%%") + b"Content-Length: %d\r\n\r\n"
         self._all: set[Connection] = set()
@@ -121,7 +123,7 @@ class Http:
             place: asyncio.Future[Connection | None] = loop.create_future()
             self._waiting.append(place)
             if self._look is None:
-                self._look = loop.call_later(_LOOKS, self._look_at_waiting, loop)
+                self._look = loop.call_later(self._look_seconds, self._look_at_waiting, loop)
             try:
                 handed = await place
             except asyncio.CancelledError:
@@ -192,12 +194,12 @@ class Http:
             self._slow = False
             self._most = _CONNECTIONS
             return
-        before, self._slow = self._slow, 2 * sum([one.held(_LOOKS) for one in self._all]) > _CONNECTIONS
+        before, self._slow = self._slow, 2 * sum([one.held(self._look_seconds) for one in self._all]) > _CONNECTIONS
         if before and self._slow and self._most != _MOST_CONNECTIONS:
             self._most = _MOST_CONNECTIONS
             while self._wake(None):
                 """Each looks for itself."""
-        self._look = loop.call_later(_LOOKS, self._look_at_waiting, loop)
+        self._look = loop.call_later(self._look_seconds, self._look_at_waiting, loop)
 
     def _pass_on(self, connection: Connection | None) -> None:
         """Let the next who waits go on, with `connection` if there is one; else keep it."""
@@ -226,9 +228,9 @@ class Http:
             self._wake(None)
 
 
-def _envelope(request: Request) -> tuple[bytes, bytes]:
+def _envelope(request: Request) -> tuple[bytes, str, bytes]:
     raw_id = b"1" if request.id is None else request.id
-    return envelope.write(request, raw_id), raw_id
+    return envelope.write(request, raw_id), request.method, raw_id
 
 
 async def _question(connection: Connection, method: str, params: list[Any]) -> bytes:

@@ -16,7 +16,7 @@ from middleware.waist import LargeReply
 from proxy.upstream import envelope
 from proxy.upstream.arrival import Keeping, Lost, Oversize
 from proxy.upstream.exchange import Exchange
-from proxy.upstream.failures import Broken, Late, NodeFailure, Overloaded
+from proxy.upstream.failures import Broken, NodeFailure, Overloaded
 from proxy.upstream.http_response import NotHttp, ResponseReader
 
 _TOO_MANY: Final = 429
@@ -27,14 +27,14 @@ class Course(Exchange):
 
     __slots__ = ("connection", "raw_id")
 
-    def __init__(self, connection: Connection, raw_id: bytes) -> None:
-        super().__init__()
+    def __init__(self, connection: Connection, method: str, raw_id: bytes) -> None:
+        super().__init__(method)
         self.connection = connection
         self.raw_id = raw_id
 
-    def expire(self) -> None:
-        """Give the request up, and with it the connection that its answer would come on."""
-        self.fail(Late("it did not answer in time"))
+    def give_up(self, failure: NodeFailure) -> None:
+        """End the connection too, which its answer would come on."""
+        self.fail(failure)
         self.connection.close()
 
     def leave(self) -> None:
@@ -72,11 +72,11 @@ class Connection:
         """Tell whether one request has had it for so long."""
         return self._course is not None and self.loop.time() - self._asked_at >= seconds
 
-    def ask(self, frame: bytes, raw_id: bytes) -> Course:
-        """Send `frame`, which carries `raw_id`, and return what awaits its answer; the connection is free. Raise `Broken`."""
+    def ask(self, frame: bytes, method: str, raw_id: bytes) -> Course:
+        """Send `frame`, which asks for `method` under `raw_id`, and return what awaits its answer; the connection is free. Raise `Broken`."""
         if self._transport is None or self._transport.is_closing():
             raise Broken("the L1 node closed the connection", repeatable=True)
-        course = self._course = Course(self, raw_id)
+        course = self._course = Course(self, method, raw_id)
         self._heard = False
         self._asked_at = self.loop.time()
         self._transport.write(self._head % len(frame) + frame)

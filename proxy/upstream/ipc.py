@@ -9,7 +9,7 @@ import asyncio
 from typing import Any, cast
 
 from proxy.upstream.arrival import Keeping
-from proxy.upstream.failures import Unreachable
+from proxy.upstream.failures import Silent, Unreachable
 from proxy.upstream.frames import FrameSplitter, NotJson
 from proxy.upstream.node_socket import Open, Receiver, Socket
 from proxy.upstream.raw_socket import RawSocket
@@ -26,7 +26,7 @@ def opener(path: str, keeping: Keeping, connect_seconds: float = 10) -> Open:
         except FileNotFoundError as error:
             raise Unreachable("there is no socket there; is the node running?") from error
         except TimeoutError as error:
-            raise Unreachable(f"the socket did not take the connection within {connect_seconds:g} s") from error
+            raise Silent(f"the socket did not take the connection within {connect_seconds:g} s") from error
         except OSError as error:
             raise Unreachable(
                 f"the socket refused the connection ({error.strerror or type(error).__name__})"

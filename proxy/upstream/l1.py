@@ -23,7 +23,6 @@ from middleware.waist import LargeReply, NodeReply, Request
 from proxy.upstream.addresses import parse
 from proxy.upstream.arrival import Keeping
 from proxy.upstream.block_tracker import BlockTracker
-from proxy.upstream.exchange import Deadlines
 from proxy.upstream.failover import Failover, Nobody, refuses, unknown
 from proxy.upstream.failures import Late, NodeFailure, Overloaded, Unreachable, WrongChain
 from proxy.upstream.following import POLL_DEV, POLL_FAR, POLL_NEAR, Following
@@ -70,13 +69,12 @@ class L1:
         self._notice = notice
         self._identity: ChainIdentity | None = None
         self._lost: type[NodeFailure] | None = None  # what the owner was told last
-        self.deadlines = Deadlines(call_seconds)
         self.vigil = Vigil()
         self._first: Node | None = None  # the one to be asked, while nothing need be found out first
         self._look_at = self._confirm_at = 0.0
         self.keeping = Keeping(response_limit, folder, Room(_WAITING * response_limit))
         self.nodes: list[Node] = []
-        self.nodes += [Node(parse(url), self.keeping, self._admit, self._choose) for url in urls]
+        self.nodes += [Node(parse(url), self.keeping, call_seconds, self._admit, self._choose) for url in urls]
         self.several = len(self.nodes) > 1
         self._choose()
         self._following = Following(
@@ -106,7 +104,6 @@ class L1:
     async def close(self) -> None:
         """Stop following the chain and end every connection."""
         await self._following.stop()
-        self.deadlines.close()
         await asyncio.gather(*(node.close() for node in self.nodes))
 
     @property
@@ -156,7 +153,7 @@ class L1:
         figures.in_flight += 1
         self.vigil.expect(figures.in_flight)
         started = time.monotonic()
-        self.deadlines.add(exchange)
+        node.deadlines.add(exchange)
         failure: NodeFailure | None = None
         body: bytes | LargeReply = b""
         try:
@@ -166,11 +163,11 @@ class L1:
         except asyncio.CancelledError:  # it stays under its deadline: what it left at the node ends with it
             raise
         except BaseException:
-            self.deadlines.remove(exchange)
+            node.deadlines.remove(exchange)
             raise
         finally:
             figures.in_flight -= 1
-        self.deadlines.remove(exchange)
+        node.deadlines.remove(exchange)
         if failure is None:
             self.vigil.came()
             node.answered(time.monotonic() - started)
@@ -187,7 +184,7 @@ class L1:
         exchange = node.post(request) if node is not None else None
         if node is None or exchange is None:
             return None
-        self.deadlines.add(exchange)
+        node.deadlines.add(exchange)
         return Passage(self, request, node, exchange, then)
 
     async def call(self, method: str, *params: Any) -> Any:
@@ -198,7 +195,12 @@ class L1:
         """As `call`, for what follows the chain: a node that hangs does not hold everybody up while another could tell."""
         request = Request(method, msgspec.json.encode(params), b"1")
         seconds = min(self._call_seconds, _LOOK_SECONDS) if self.several else self._call_seconds
-        answer = await self._seek(request, Failover(request, self._in_order()), seconds)
+        failover = Failover(request, self._in_order())
+        try:
+            answer = await self._seek(request, failover, seconds)
+        except Disconnected:
+            self._leave_those_that_hang()
+            raise
         return self.done(request, answer).result()
 
     async def subscribe(self, params: list[Any], deliver: Deliver) -> Unsubscribe:
@@ -272,20 +274,28 @@ class L1:
         await self.forward(_PROBE)
 
     async def _revive(self) -> None:
-        """Try nodes that failed; now and then ask the others which chain they serve, and how far they are where there are several."""
+        """Try nodes that failed; now and then ask the others how far they are, where there are several, and which chain they serve."""
         await asyncio.gather(*(node.try_again() for node in self.nodes))
         now = asyncio.get_running_loop().time()
-        if now >= self._confirm_at:
-            self._confirm_at = now + _CONFIRM_EVERY * self._poll_seconds()
-            await asyncio.gather(*(node.confirm() for node in self.nodes if node.trouble is None))
         if self.several and now >= self._look_at:
             self._look_at = now + self._poll_seconds()
             good = [node for node in self.nodes if node.trouble is None]
             await asyncio.gather(*(node.look(_LOOK_SECONDS) for node in good))
+            self._leave_those_that_hang()
             told = [node for node in good if node.trouble is None and node.figures.head is not None]
             best = await best_height(told, _LOOK_SECONDS)
             for node in self.nodes:
                 node.compared(best)
+        if now >= self._confirm_at:
+            self._confirm_at = now + _CONFIRM_EVERY * self._poll_seconds()
+            await asyncio.gather(*(node.confirm() for node in self.nodes if node.trouble is None))
+
+    def _leave_those_that_hang(self) -> None:
+        """Ask what is due from nodes that do not even tell their newest block of others, as far as it can be asked twice."""
+        if any(node.trouble is None for node in self.nodes):
+            for node in self.nodes:
+                if node.hangs:
+                    node.pass_on()
 
     def _poll_seconds(self) -> float:
         if self._identity is not None and self.is_dev:

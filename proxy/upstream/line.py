@@ -17,7 +17,7 @@ from middleware.waist import LargeReply, Request
 from proxy.upstream import envelope
 from proxy.upstream.arrival import Lost, Oversize
 from proxy.upstream.exchange import Exchange
-from proxy.upstream.failures import Broken, Late, Unreachable
+from proxy.upstream.failures import Broken, NodeFailure, Unreachable
 from proxy.upstream.frames import Frame, Value
 from proxy.upstream.large_ids import number_at_end, placed_at_end
 from proxy.upstream.node_socket import Socket, in_memory
@@ -44,7 +44,7 @@ Deliver = Callable[[bytes], None]
 class Pending(Exchange):
     """One request on the shared socket."""
 
-    __slots__ = ("deliver", "heard", "line", "method", "number", "raw_id")
+    __slots__ = ("deliver", "heard", "line", "number", "raw_id")
 
     def __init__(self, line: Line, number: bytes, method: str, raw_id: bytes, deliver: Deliver | None) -> None:
         self.done = False
@@ -56,10 +56,10 @@ class Pending(Exchange):
         self.deliver = deliver
         self.heard = line.heard
 
-    def expire(self) -> None:
-        """Give the request up; its number stays owed, so that its answer meets nobody."""
+    def give_up(self, failure: NodeFailure) -> None:
+        """Forget the request; its number stays owed, so that its answer meets nobody."""
         self.line.gave_up(self)
-        self.fail(Late("it did not answer in time"))
+        self.fail(failure)
 
 
 class Line:

@@ -22,8 +22,8 @@ from proxy.upstream.addresses import Address, Kind
 from proxy.upstream.arrival import Keeping
 from proxy.upstream.breaker import Breaker
 from proxy.upstream.endpoint import endpoint
-from proxy.upstream.exchange import Exchange
-from proxy.upstream.failures import Broken, Late, NodeFailure, Overloaded, Unreachable, WrongChain
+from proxy.upstream.exchange import Deadlines, Exchange
+from proxy.upstream.failures import Broken, Late, NodeFailure, Overloaded, Silent, Unreachable, WrongChain
 from proxy.upstream.figures import NodeFigures
 from proxy.upstream.heights import LAG
 from proxy.upstream.http import Http
@@ -31,12 +31,14 @@ from proxy.upstream.identity import ChainIdentity, read_identity
 from proxy.upstream.line import Line
 from proxy.upstream.multiplexed import Multiplexed
 from proxy.upstream.node_socket import Ask, in_memory
+from proxy.upstream.traits import may_be_asked_elsewhere
 
 log = logging.getLogger("l2proxy.upstream")
 
 _VERIFY_SECONDS: Final = 10
 _PROBE: Final = Request("eth_chainId", b"[]", b"1")
 _LOOK: Final = Request("eth_blockNumber", b"[]", b"1")
+_HANGS: Final = "it hangs"
 _QUANTITY: Final = re.compile(r"0x[0-9a-fA-F]{1,16}")
 
 
@@ -57,19 +59,28 @@ class Transport(Protocol):
 
 
 class Node:
-    """One node of the config. `admit(identity)` raises `WrongChain`; `changed` hears when it may be asked or no longer."""
+    """One node of the config. `admit(identity)` raises `WrongChain`; `changed` hears when it may be asked or no longer.
+
+    What `post` sends has to be put under `deadlines`, which ends it after `call_seconds`.
+    """
 
     def __init__(
         self,
         address: Address,
         keeping: Keeping,
+        call_seconds: float,
         admit: Callable[[ChainIdentity], None],
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.address = address
         self.identity: ChainIdentity | None = None
         self.figures = NodeFigures()
+        self.deadlines = Deadlines(call_seconds)
+        self._patience: set[asyncio.Timeout] = (
+            set()
+        )  # with it, of those who await what another node could answer as well
         self.lagging = False
+        self.hangs = False  # it has not answered in time since its last answer
         self._doubted = False
         self._admit = admit
         self._changed = changed
@@ -114,15 +125,32 @@ class Node:
         figures.requests += 1
         figures.in_flight += 1
         started = time.monotonic()
+        patience = asyncio.timeout(None)
         try:
-            body = await self._transport.exchange(request, alone=alone)
+            async with patience:
+                if may_be_asked_elsewhere(request.method):
+                    self._patience.add(patience)
+                body = await self._transport.exchange(request, alone=alone)
         except NodeFailure as failure:
             self.failed(failure)
             raise
+        except TimeoutError as error:
+            if not patience.expired():
+                raise
+            raise Broken(_HANGS, repeatable=False) from error
         finally:
+            self._patience.discard(patience)
             figures.in_flight -= 1
         self.answered(time.monotonic() - started)
         return body
+
+    def pass_on(self) -> None:
+        """End at once what is due from it and may be asked of another node as well: nobody need wait until the end for one that hangs."""
+        now, ending = asyncio.get_running_loop().time(), self._patience
+        self._patience = set()
+        for patience in ending:
+            patience.reschedule(now)
+        self.deadlines.pass_on(_HANGS)
 
     def answered(self, seconds: float) -> None:
         """Learn that a caller's request was answered after `seconds`."""
@@ -134,6 +162,7 @@ class Node:
     def failed(self, failure: NodeFailure) -> None:
         """Learn that a request failed: others are preferred until it answers again."""
         self.figures.failed(str(failure))
+        self.hangs = self.hangs or isinstance(failure, Late | Silent)
         if self._breaker.refuses and isinstance(failure, Broken):
             return  # it was in flight when the node was shut out, and says nothing of why
         if isinstance(failure, Unreachable | WrongChain):
@@ -217,6 +246,7 @@ class Node:
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
+        self.deadlines.close()
         await self._transport.close()
 
     def _make_transport(self, keeping: Keeping) -> Transport:
@@ -233,7 +263,7 @@ class Node:
             async with asyncio.timeout(_VERIFY_SECONDS):
                 identity = await read_identity(ask, self.address)
         except TimeoutError as error:
-            raise Unreachable(f"it did not say within {_VERIFY_SECONDS} s which chain it serves") from error
+            raise Silent(f"it did not say within {_VERIFY_SECONDS} s which chain it serves") from error
         except (Broken, Overloaded) as error:
             raise Unreachable(f"it did not say which chain it serves: {error}") from error
         self._admit(identity)
@@ -263,7 +293,7 @@ class Node:
             async with asyncio.timeout(_VERIFY_SECONDS):
                 in_memory(await self._transport.exchange(_PROBE))
         except TimeoutError as error:
-            failure = Unreachable(f"it did not answer within {_VERIFY_SECONDS} s")
+            failure = Silent(f"it did not answer within {_VERIFY_SECONDS} s")
             self.failed(failure)
             raise failure from error
         except NodeFailure as failure:
@@ -285,6 +315,7 @@ class Node:
 
     def _works(self) -> None:
         self.figures.breaker = "closed"
+        self.hangs = False
         self.trouble = None
 
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from middleware.passing import Then
 from middleware.waist import LargeReply, NodeReply, Request
-from proxy.upstream.exchange import Deadlines, Exchange
+from proxy.upstream.exchange import Exchange
 from proxy.upstream.failover import refuses
 from proxy.upstream.failures import NodeFailure, Overloaded
 from proxy.upstream.node import Node
@@ -27,7 +27,6 @@ class Chain(Protocol):
 
     several: bool
     """Whether there is another node to ask."""
-    deadlines: Deadlines
     vigil: Vigil
     """What waits for the answers."""
 
@@ -63,7 +62,7 @@ class Passage:
         """Hand the answer on."""
         chain, node = self._chain, self._node
         chain.vigil.came()
-        chain.deadlines.remove(self._exchange)
+        node.deadlines.remove(self._exchange)
         node.figures.in_flight -= 1
         node.answered(time.monotonic() - self._started)
         if chain.several and refuses(body):
@@ -73,7 +72,7 @@ class Passage:
 
     def failed(self, error: Exception) -> None:
         """Go on elsewhere, or hand the error on."""
-        self._chain.deadlines.remove(self._exchange)
+        self._node.deadlines.remove(self._exchange)
         self._node.figures.in_flight -= 1
         if isinstance(error, NodeFailure):
             self._node.failed(error)

@@ -38,3 +38,9 @@ def traits(method: str) -> Traits:
         method in _LONG or method.startswith(_LONG_PREFIXES),
         method == "eth_sendRawTransaction",
     )
+
+
+def may_be_asked_elsewhere(method: str) -> bool:
+    """Tell whether another node may be asked what one was asked and has not answered."""
+    known = traits(method)
+    return known.repeatable or known.same_bytes

@@ -18,7 +18,7 @@ import msgspec
 from proxy.upstream import envelope
 from proxy.upstream.arrival import Keeping
 from proxy.upstream.endpoint import Endpoint, connect
-from proxy.upstream.failures import Unreachable
+from proxy.upstream.failures import Silent, Unreachable
 from proxy.upstream.frames import Frame
 from proxy.upstream.node_socket import Open, Receiver, Socket
 from proxy.upstream.raw_socket import RawSocket
@@ -41,7 +41,7 @@ def opener(to: Endpoint, keeping: Keeping, connect_seconds: float = 10) -> Open:
                 await socket.opened
         except TimeoutError as error:
             socket.close()
-            raise Unreachable(f"it did not take the connection within {connect_seconds:g} s") from error
+            raise Silent(f"it did not take the connection within {connect_seconds:g} s") from error
         except BaseException:
             socket.close()
             raise

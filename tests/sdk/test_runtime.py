@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -143,7 +144,8 @@ async def test_the_process_ends_when_the_proxy_goes(plugin: Process) -> None:
     ],
 )
 async def test_a_broken_protocol_ends_the_process_with_one_sentence(plugin: Process, line: bytes) -> None:
-    await plugin.write(line)
+    with contextlib.suppress(ConnectionError):  # it may have ended before the last of the line
+        await plugin.write(line)
     status, logged = await plugin.ended()
     assert status == 1
     assert logged.startswith("the channel ended: ")

@@ -14,8 +14,8 @@ import pytest
 from middleware.errors import Disconnected
 from middleware.waist import Answer, NodeReply, Request
 from proxy.upstream.l1 import L1
-from tests.upstream.fake_node import Die, FakeNode, Hang
-from tests.upstream.test_several_nodes import Script, over
+from tests.upstream.fake_node import Die, FakeNode, Hang, Reply
+from tests.upstream.test_several_nodes import Peer, Script, look, over
 
 BALANCE = Request("eth_getBalance", b'["0x01"]', b'"me"')
 MINE = Request("evm_mine", b"[]", b"7")
@@ -171,3 +171,41 @@ async def test_an_asker_in_trouble_ends_no_socket(short_tmp: Path, caplog: pytes
         assert isinstance(await strange.it(), RuntimeError), "whoever asked hears that there is no answer"
         assert node.connections == connections
         assert "could not be handed over" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["ipc", "ws", "http"])
+async def test_what_is_due_from_a_node_that_hangs_is_asked_of_another(
+    kind: str, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as it is found to hang, long before the 30 s of a call are over; what may have taken effect waits for it."""
+    monkeypatch.setattr("proxy.upstream.l1._LOOK_SECONDS", 0.5)
+    first, second = Peer(5, "0xa"), Peer(5, "0xb")
+    respond, hanging, gate = first.respond, asyncio.Event(), asyncio.Event()
+
+    async def hang(raw: bytes) -> Reply:
+        hanging.set()
+        await gate.wait()
+        return await respond(raw)
+
+    async with at(first, kind, short_tmp) as one, second.ipc(short_tmp / "second.ipc") as other, asyncio.timeout(20):
+        l1, heard = L1([one, other]), Heard()
+        await ready(l1)
+        await l1.nodes[1].exchange(BALANCE)
+        first.respond = hang  # type: ignore[method-assign]
+        assert l1.send(BALANCE, heard) is not None
+        await hanging.wait()
+        blocks = {"fromBlock": "0x1", "toBlock": "0x1"}
+        reading = [asyncio.create_task(l1.call(*asked)) for asked in (("eth_getBalance",), ("eth_getLogs", blocks))]
+        # Over HTTP it takes a connection of its own, which is not verified: it never leaves.
+        mining = asyncio.create_task(l1.call("evm_mine")) if kind != "http" else None
+        while l1.nodes[0].figures.in_flight < (3 if mining is None else 4):  # noqa: ASYNC110  (poll with a deadline)
+            await asyncio.sleep(0.01)
+        await look(l1)
+        assert await heard.it() == NodeReply(b'{"jsonrpc":"2.0","id":"me","result":"0xb"}')
+        assert await asyncio.gather(*reading) == ["0xb", []]
+        if mining is not None:
+            assert not mining.done()
+            gate.set()
+            await mining
+        await l1.close()
+    assert "evm_mine" not in second.methods()
