@@ -245,12 +245,15 @@ async def test_web3s_own_middlewares_can_all_be_chained() -> None:
 
 
 @pytest.mark.parametrize(("age", "fresh"), [(5, True), (500, False)])
-async def test_web3s_stale_check_asks_the_node_through_the_chain(age: int, fresh: bool) -> None:
+async def test_web3s_stale_check_asks_the_node_through_the_chain(
+    age: int, fresh: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)  # else the block grows older between its making and its reading
+
     async def node(request: Request, context: Context) -> Answer:
         return result(
-            {"number": "0x1", "timestamp": hex(int(time.time()) - age)}
-            if request.method == "eth_getBlockByNumber"
-            else "0x1"
+            {"number": "0x1", "timestamp": hex(int(now) - age)} if request.method == "eth_getBlockByNumber" else "0x1"
         )
 
     entry = Entry("web3.middleware:StalecheckMiddlewareBuilder", {"allowable_delay": 60})
