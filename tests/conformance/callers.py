@@ -11,7 +11,7 @@ import aiohttp
 
 Ask = Callable[[bytes], Awaitable[bytes]]
 LIMIT = 64 * 1024 * 1024
-SECONDS = 20.0
+SECONDS = 60.0  # against hanging, no more
 
 
 @asynccontextmanager

@@ -51,7 +51,7 @@ async def asked(request: pytest.FixtureRequest, anvil: Anvil, short_tmp: Path) -
 async def until_mined(asked: Doors) -> None:
     """Wait until the node has put into blocks what it took: it answers a send before it mines."""
     status = b'{"jsonrpc":"2.0","id":1,"method":"txpool_status","params":[]}'
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while json.loads(await asked.direct(status))["result"]["pending"] != "0x0":  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # the node is another process, and says nothing when it is done
 

@@ -24,7 +24,8 @@ CODE = "0x5f545f5260205ff3"
 
 @pytest.fixture
 async def asked(anvil_binary: Path, short_tmp: Path) -> AsyncIterator[Doors]:
-    async with node(anvil_binary) as anvil, doors(anvil, "ipc", short_tmp) as running:
+    # It makes a block when it is told to, and at no moment of its own: that would part two answers meant to be equal.
+    async with node(anvil_binary, "--no-mining") as anvil, doors(anvil, "ipc", short_tmp) as running:
         yield running
 
 
@@ -49,7 +50,7 @@ async def mine(asked: Doors, count: int = 1) -> None:
     """Make blocks behind the proxy's back, and wait until it has heard of the last."""
     await do(asked, "anvil_mine", hex(count))
     height = (await call(asked.direct, "eth_blockNumber"))["result"]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await call(asked.proxied["cached"], "eth_blockNumber"))["result"] != height:  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # the head reaches the proxy by the node's own push
 
@@ -103,7 +104,7 @@ async def test_a_node_that_rewrites_history(asked: Doors) -> None:
     await mine(asked, 3)
     gone = await same(asked, "eth_getBlockByNumber", "latest", False)
     await do(asked, "evm_revert", snapshot)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         # Done behind the proxy's back: it learns of it from the node's next head, or within two seconds.
         while (await call(through, "eth_getBlockByHash", gone["hash"], False))["result"] is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
