@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -17,11 +17,16 @@ ROOT = Path(__file__).parent.parent
 TICK = os.sysconf("SC_CLK_TCK")
 
 
-def free_port() -> int:
-    """Return a port that was free a moment ago, for programs that cannot choose one and say which."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def held_port() -> Iterator[int]:
+    """Hold a free port for a program that cannot choose one and say which: the system gives it to nobody else meanwhile.
+
+    The program must set SO_REUSEADDR, as servers do: then it may listen where another socket is bound and does not listen.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
@@ -70,7 +75,7 @@ async def silent(name: str, command: Sequence[str | Path], url: str, folder: Pat
 
 async def _until_answering(name: str, url: str, process: asyncio.subprocess.Process, log: Path) -> None:
     body = b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}'
-    async with aiohttp.ClientSession() as session, asyncio.timeout(30):
+    async with aiohttp.ClientSession() as session, asyncio.timeout(60):
         while process.returncode is None:
             try:
                 async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:

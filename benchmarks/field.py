@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.children import ROOT, free_port, saying_ready, silent
+from benchmarks.children import ROOT, held_port, saying_ready, silent
 
 HERE = Path(__file__).parent
 METAMASK = HERE / "metamask"
@@ -59,10 +59,11 @@ def find_nginx() -> str | None:
 @asynccontextmanager
 async def anvil(folder: Path) -> AsyncIterator[Node]:
     """Run a real node, silent: a line of log for each call would be measured too."""
-    port, ipc = free_port(), f"{folder}/anvil.ipc"
-    command: list[str | Path] = [ANVIL, "--silent", "--host", "127.0.0.1", "--port", str(port), "--ipc", ipc]
-    async with silent("anvil", command, f"http://127.0.0.1:{port}", folder) as pid:
-        yield Node(f"http://127.0.0.1:{port}", ipc, pid)
+    ipc = f"{folder}/anvil.ipc"
+    with held_port() as port:
+        command: list[str | Path] = [ANVIL, "--silent", "--host", "127.0.0.1", "--port", str(port), "--ipc", ipc]
+        async with silent("anvil", command, f"http://127.0.0.1:{port}", folder) as pid:
+            yield Node(f"http://127.0.0.1:{port}", ipc, pid)
 
 
 @asynccontextmanager
@@ -95,18 +96,19 @@ async def nginx(name: str, upstream: str, folder: Path) -> AsyncIterator[Target]
     binary = find_nginx()
     if binary is None:
         raise FileNotFoundError("nginx is not installed")
-    home, port = folder / name.replace(" ", "-"), free_port()
+    home = folder / name.replace(" ", "-")
     home.mkdir()
     text = (HERE / "nginx.conf").read_text()
-    places = {"@FOLDER@": str(home), "@PORT@": str(port), "@UPSTREAM@": upstream.removeprefix("http://")}
-    for place, value in places.items():
-        text = text.replace(place, value)
-    (home / "nginx.conf").write_text(text)
-    url = f"http://127.0.0.1:{port}/"
-    async with silent(
-        home.name, [binary, "-p", home, "-c", home / "nginx.conf", "-e", home / "error.log"], url, folder
-    ) as pid:
-        yield Target(name, url, (pid,))
+    with held_port() as port:
+        places = {"@FOLDER@": str(home), "@PORT@": str(port), "@UPSTREAM@": upstream.removeprefix("http://")}
+        for place, value in places.items():
+            text = text.replace(place, value)
+        (home / "nginx.conf").write_text(text)
+        url = f"http://127.0.0.1:{port}/"
+        async with silent(
+            home.name, [binary, "-p", home, "-c", home / "nginx.conf", "-e", home / "error.log"], url, folder
+        ) as pid:
+            yield Target(name, url, (pid,))
 
 
 @asynccontextmanager

@@ -88,7 +88,7 @@ class Crowd:
         self.heard.setdefault(number, []).append(asyncio.get_running_loop().time())
         self.changed()
 
-    async def until(self, enough: int, number: int | None = None, seconds: float = 30) -> None:
+    async def until(self, enough: int, number: int | None = None, seconds: float = 60) -> None:
         """Wait until `enough` clients are subscribed, or have heard of block `number`."""
         async with asyncio.timeout(seconds):
             while (self.subscribed if number is None else len(self.heard.get(number, ()))) < enough:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from benchmarks import suites
 from benchmarks.__main__ import main, measure, write
 from benchmarks.bars import Bar, Results, bars
+from benchmarks.children import held_port
 from benchmarks.load import Round
 from benchmarks.machine import facts, present
 from tests.conftest import need
@@ -38,6 +40,18 @@ async def test_the_peers_answer(anvil_binary: Path, short_tmp: Path) -> None:
     assert seen["aiohttp"] == seen["direct"]
     assert set(seen) == {"direct", "aiohttp", *(have - {"wrk"})}
     assert {name for name, answer in seen.items() if answer != seen["direct"]} == set()
+
+
+def test_a_held_port_is_listened_on_by_its_program_and_by_nobody_else() -> None:
+    with (
+        held_port() as port,
+        socket.create_server(("127.0.0.1", port)) as program,  # it sets SO_REUSEADDR, as servers do
+        socket.create_connection(("127.0.0.1", port)),
+        program.accept()[0],
+    ):
+        pass
+    with held_port() as port, socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", port))
 
 
 def _made(folder: Path) -> Path:
