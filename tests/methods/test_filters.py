@@ -43,7 +43,7 @@ class House:
     async def emit(self, sender: str = SENDER) -> str:
         """Send a transaction that emits one log, and wait until its block is there (anvil answers before)."""
         sent: str = await self.l1.call("eth_sendTransaction", {"from": sender, "to": ADDRESS})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await self.l1.call("eth_getTransactionReceipt", sent) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         return sent

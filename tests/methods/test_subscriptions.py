@@ -41,7 +41,7 @@ class FakeConnection:
             callback()
 
     async def next(self) -> Any:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return (await self.frames.get())["params"]["result"]
 
 

@@ -169,7 +169,7 @@ async def test_an_asker_gone_without_a_cancellation_is_adopted_too(link: Answers
     run = await inner.running(1)
     here.left.set()
     second = ask(link, inner)
-    await asyncio.wait_for(inner.contexts[0].presence.back(), 1)  # type: ignore[union-attr]
+    await asyncio.wait_for(inner.contexts[0].presence.back(), 60)  # type: ignore[union-attr]
     run.set_result(Result(b"1"))
     assert await second == Result(b"1")
     assert await first == Result(b"1")

@@ -39,7 +39,7 @@ async def test_it_is_gone_when_the_last_one_is() -> None:
             await asyncio.wait_for(asyncio.shield(gone), 0.01)
         assert shared.here
         two.left.set()
-        await asyncio.wait_for(gone, 1)
+        await asyncio.wait_for(gone, 60)
         assert not shared.here
 
 
@@ -47,7 +47,7 @@ async def test_it_is_back_with_the_next_asker() -> None:
     shared = SharedPresence()
     back = asyncio.ensure_future(shared.back())
     with shared.joined(None):
-        await asyncio.wait_for(back, 1)
+        await asyncio.wait_for(back, 60)
         assert shared.here
     assert not shared.here
 
@@ -56,4 +56,4 @@ async def test_leaving_the_block_is_leaving() -> None:
     shared = SharedPresence()
     with shared.joined(Here()):
         gone = asyncio.ensure_future(shared.gone())
-    await asyncio.wait_for(gone, 1)
+    await asyncio.wait_for(gone, 60)

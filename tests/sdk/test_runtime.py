@@ -47,14 +47,14 @@ class Process:
 
     async def read(self) -> Any:
         assert self.process.stdout is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             line = await self.process.stdout.readline()
         return json.loads(line) if line else None
 
     async def ended(self) -> tuple[int, str]:
         """Return the exit status and what was logged."""
         assert self.process.stderr is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             logged = await self.process.stderr.read()
             return await self.process.wait(), logged.decode()
 
