@@ -41,7 +41,7 @@ class Slow(FakeNode):
         return result(request, "0xfeed")
 
     async def holds(self, count: int) -> None:
-        async with asyncio.timeout(20), self.arrived:
+        async with asyncio.timeout(60), self.arrived:
             await self.arrived.wait_for(lambda: self.waiting >= count)
 
 
@@ -85,7 +85,7 @@ async def test_what_is_in_flight_is_finished_at_every_door(start: Start) -> None
 
 async def refused(port: int, release: asyncio.Event) -> bool:
     """Wait until nothing new is taken, then let the node answer."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -100,8 +100,13 @@ def limited(upstream_call: float, plugin_call: float) -> Config:
     return Config(limits=LimitSettings(upstream_call=upstream_call, plugin_call=plugin_call))
 
 
-async def test_a_call_has_its_own_limit_also_while_the_daemon_ends(start: Start) -> None:
+async def test_a_call_has_its_own_limit_also_while_the_daemon_ends(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     node = Slow()
+    monkeypatch.setattr(
+        daemon_module, "_grace", lambda _: 60.0
+    )  # longer than any pause of this machine: who waits for it is late
     async with start(node, limited(1.0, 0.1)) as (_, doors):
         calls = [
             asyncio.create_task(call)
@@ -170,7 +175,7 @@ async def process(
     )
     try:
         assert started.stdout is not None
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):  # with all that the test does meanwhile
             yield started, json.loads(await started.stdout.readline() or "{}")
     finally:
         if started.returncode is None:
@@ -196,7 +201,7 @@ async def test_a_start_that_waits_for_a_node_is_given_up_at_the_first_signal(
 ) -> None:
     node = Hanging()
     command = [sys.executable, "-m", "proxy", "run", "--port", "0", "--data", str(short_tmp / "a"), "--json"]
-    async with asyncio.timeout(25), node.http() as url:
+    async with asyncio.timeout(100), node.http() as url:
         daemon = await asyncio.create_subprocess_exec(
             *command, "--l1", url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
@@ -208,6 +213,7 @@ async def test_a_start_that_waits_for_a_node_is_given_up_at_the_first_signal(
     assert not (short_tmp / "a" / "admin.ipc").exists()
 
 
+@pytest.mark.timeout(240)  # three starts
 async def test_one_signal_finishes_and_the_second_does_not_wait(short_tmp: Path) -> None:
     node = Slow()
     async with node.http() as url:
