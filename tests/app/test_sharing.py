@@ -81,7 +81,7 @@ async def over_ipc(doors: Doors, raw_id: Any) -> Any:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110  (poll with a deadline)
             await asyncio.sleep(0.005)
 
@@ -118,7 +118,7 @@ async def test_whoever_leaves_by_a_reset_hurts_nobody(kind: str, leavers: int, s
             await until(lambda: node.times("eth_call") > asked)
             assert not any(task.done() for task in asking)
             node.go.set()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 answers = await asyncio.gather(*asking)
             assert [one["id"] for one in answers] == 3 * ids
             assert {one["result"] for one in answers} == {"0x2a"}
