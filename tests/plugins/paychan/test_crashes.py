@@ -65,7 +65,7 @@ async def _killed_at(alice: User, bob: User, index: int, moment: str, digests: d
     setattr(host, moment, check)
     paying = asyncio.ensure_future(host.invoke("makePayment", key=key, toAddress=bob.address, value=100))
     died = asyncio.ensure_future(host.died.wait())
-    await asyncio.wait({paying, died}, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+    await asyncio.wait({paying, died}, return_when=asyncio.FIRST_COMPLETED, timeout=60)
     for task in (paying, died):
         task.cancel()
     await asyncio.gather(paying, died, return_exceptions=True)

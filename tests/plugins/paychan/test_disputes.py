@@ -36,7 +36,7 @@ async def until_chain(world: World, user: User, **wanted: Any) -> dict[str, Any]
     """Wait until the contract shows what the hub is to bring about."""
     import asyncio
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             seen = await status(world, user)
             if all(seen[name] == value for name, value in wanted.items()):

@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -56,6 +56,13 @@ class EthCrypto:
 
     def hash(self, params: Mapping[str, Any]) -> str:
         return "0x" + bytes(keccak(hexstr=params["data"])).hex()
+
+
+class Host(FakeHost):
+    """FakeHost with a minute for what an outside process has a part in."""
+
+    async def until(self, condition: Callable[[], bool], timeout: float = 60) -> None:
+        await super().until(condition, timeout)
 
 
 class WsHub:
@@ -139,7 +146,7 @@ async def run_hub(*options: str) -> asyncio.subprocess.Process:
 async def read_line(process: asyncio.subprocess.Process) -> Any:
     """Return the JSON line a process prints when it is ready."""
     assert process.stdout is not None
-    line = await asyncio.wait_for(process.stdout.readline(), 20)
+    line = await asyncio.wait_for(process.stdout.readline(), 100)
     assert line, "the hub ended before it was ready"
     return json.loads(line)
 
@@ -175,7 +182,7 @@ class User:
     def make(self) -> FakeHost:
         """Make the next host on the same store, not started."""
         self.hub = WsHub(self.world.hub.url)
-        self.host = FakeHost(
+        self.host = Host(
             load_plugin(FOLDER),
             chain_id=self.world.chain_id,
             owner=self.address,
@@ -259,7 +266,7 @@ class World:
         tx |= {"chainId": self.chain_id, "maxFeePerGas": 10**10, "maxPriorityFeePerGas": 10**9, "type": 2}
         raw = bytes(key.sign_transaction(tx).raw_transaction)
         sent = await self.node.request("eth_sendRawTransaction", "0x" + raw.hex())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (receipt := await self.node.request("eth_getTransactionReceipt", sent)) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)  # an outside process mines when it does
         assert receipt["status"] == "0x1", f"{function} was reverted"
