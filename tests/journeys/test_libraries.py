@@ -22,6 +22,8 @@ from proxy.demo.party import Party, command
 from tests.conftest import TEST_PHRASE, Anvil, start_anvil
 from tests.journeys.conftest import Daemon, run_daemon
 
+pytestmark = pytest.mark.timeout(240)
+
 HERE = Path(__file__).parent
 PROBE = HERE.parent / "upstream" / "embedded" / "Probe.json"
 Account.enable_unaudited_hdwallet_features()
@@ -101,7 +103,7 @@ async def _in_node(daemon: Daemon, chain_id: int) -> Any:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             output, errors = await process.communicate()
     finally:
         if process.returncode is None:
@@ -162,7 +164,7 @@ async def _pushed(w3: AsyncWeb3[Any], account: LocalAccount) -> set[str]:
 
 
 async def test_web3_py(anvil_binary: Path, short_tmp: Path) -> None:
-    async with daemon_on("ws", short_tmp, anvil_binary) as daemon, asyncio.timeout(60):
+    async with daemon_on("ws", short_tmp, anvil_binary) as daemon, asyncio.timeout(150):
         ready = daemon.ready
         http, ipc = Web3(Web3.HTTPProvider(ready["dapp"])), Web3(Web3.IPCProvider(ready["ipc"]))
         for seen in await asyncio.gather(
@@ -192,7 +194,7 @@ async def test_a_library_that_asks_again_while_the_owner_thinks_pays_once(anvil:
             *("node", HERE / "clients" / "impatient.mjs", token["url"], alice.address), stdout=asyncio.subprocess.PIPE
         )
         assert process.stdout is not None
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             for _ in range(2):
                 assert await process.stdout.readline() == b"asked\n"
             (question,) = await command("approval", "list", "--data", alice.data)

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from web3 import AsyncWeb3, Web3, WebSocketProvider
 from websockets.exceptions import ConnectionClosed
 
 from tests.conftest import Anvil
 from tests.journeys.conftest import Daemon, run_daemon
+
+pytestmark = pytest.mark.timeout(240)
 
 HERE = Path(__file__).parent
 ADDRESS = Web3.to_checksum_address("0x00000000000000000000000000000000000000ab")
@@ -56,7 +59,7 @@ async def heard_by_all(process: asyncio.subprocess.Process, anvil: Anvil, balanc
 async def test_javascript_libraries_go_on(anvil: Anvil, node_modules: Path, short_tmp: Path) -> None:
     options = ("--dev", "--l1", anvil.ipc)
     process: asyncio.subprocess.Process | None = None
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(200):
         try:
             async with run_daemon(short_tmp / "data", *options) as daemon:
                 process = await asyncio.create_subprocess_exec(
@@ -81,7 +84,7 @@ async def test_web3_py_goes_on(anvil: Anvil, short_tmp: Path) -> None:
     """HTTP goes on by itself; over WebSocket `async for` connects again, as web3.py's documentation has it."""
     options = ("--dev", "--l1", anvil.ws)
     seen: list[int] = []
-    async with asyncio.timeout(60), contextlib.AsyncExitStack() as stack:
+    async with asyncio.timeout(200), contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(contextlib.AsyncExitStack())
         daemon = await first.enter_async_context(run_daemon(short_tmp / "data", *options))
         http = Web3(Web3.HTTPProvider(daemon.ready["dapp"]))

@@ -95,7 +95,7 @@ async def client(library: str, url: str) -> AsyncIterator[Any]:
     )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             assert json.loads(await process.stdout.readline()) == {"ready": True}
         node = NodeClient(process)
         yield node

@@ -11,6 +11,14 @@ const [http, ws, ipc, probeFile, chainId, ...keys] = process.argv.slice(2);
 const { abi, bytecode } = JSON.parse(readFileSync(probeFile, "utf8"));
 const nobody = "0x" + "00".repeat(32);
 
+// No provider tells when its subscription stands: do it again until it was heard of.
+async function until(heard, again) {
+  let done = false;
+  heard.then(() => { done = true; });
+  await new Promise((resolve) => setTimeout(resolve));
+  while (!done) await again();
+}
+
 function ethersProvider(way) {
   const options = { cacheTimeout: -1, pollingInterval: 20 };
   if (way === "http") return new ethers.JsonRpcProvider(http, undefined, options);
@@ -26,15 +34,15 @@ async function withEthers(way, key) {
   const address = await contract.getAddress();
   const heard = new Promise((resolve) => contract.once("Stored", (by, value, note) => resolve(note)));
   const block = new Promise((resolve) => provider.once("block", resolve));
-  await new Promise((resolve) => setTimeout(resolve, 300)); // a provider tells nobody when its subscription stands
   const receipt = await (await contract.store(11n, "ethers", { value: 5n })).wait();
   let reason, custom;
   try { await contract.failReason(); } catch (error) { reason = error.reason; }
   try { await contract.failCustom(); } catch (error) { custom = error.revert.name; }
   const [network, number, balance, logs, missing, latest] = await Promise.all([ // one batch
-    provider.getNetwork(), contract.number(), provider.getBalance(address), contract.queryFilter("Stored", receipt.blockNumber),
+    provider.getNetwork(), contract.number(), provider.getBalance(address), contract.queryFilter("Stored", receipt.blockNumber, receipt.blockNumber),
     provider.getTransaction(nobody), provider.getBlock("latest", true),
   ]);
+  await until(Promise.all([heard, block]), async () => (await contract.store(11n, "ethers")).wait());
   const answer = {
     network: String(network.chainId), number: String(number), balance: String(balance), status: receipt.status, reason, custom, missing,
     logs: logs.map((log) => log.args.note), heard: await heard, block: (await block) > 0,
@@ -58,7 +66,6 @@ async function withViem(way, key) {
   const block = new Promise((resolve, reject) => unwatch.push(reader.watchBlocks({ onBlock: resolve, onError: reject })));
   const filter = await reader.createContractEventFilter({ address, abi, eventName: "Stored", fromBlock: 0n });
   const blocks = await reader.createBlockFilter();
-  await new Promise((resolve) => setTimeout(resolve, 300));
   const { request } = await reader.simulateContract({ address, abi, functionName: "store", args: [12n, "viem"], account, value: 1n });
   const receipt = await mined(await wallet.writeContract(request));
   const reverted = async (functionName) => {
@@ -72,10 +79,12 @@ async function withViem(way, key) {
     reader.getChainId(), reader.readContract({ address, abi, functionName: "number" }), reader.getBalance({ address }),
     reader.getFilterChanges({ filter }), reader.getFilterChanges({ filter: blocks }),
   ]);
+  const all = (await reader.getFilterLogs({ filter })).length;
+  await until(Promise.all([heard, block]), async () => mined(await wallet.writeContract(request)));
   const answer = {
     network: String(network), number: String(number), balance: String(balance), status: receipt.status,
     reason: await reverted("failReason"), custom: await reverted("failCustom"), changes: changes.map((log) => log.args.note),
-    again: again.length, made: made.includes(receipt.blockHash), all: (await reader.getFilterLogs({ filter })).length,
+    again: again.length, made: made.includes(receipt.blockHash), all,
     gone: [await reader.uninstallFilter({ filter }), await reader.uninstallFilter({ filter })],
     heard: await heard, block: (await block).number > 0n,
     missing: await reader.getTransaction({ hash: nobody }).catch((error) => error.name),

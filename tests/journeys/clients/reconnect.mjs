@@ -15,15 +15,15 @@ const viemOptions = { retryCount: 20, retryDelay: 100 };
 const ethersHttp = new ethers.JsonRpcProvider(http, undefined, { cacheTimeout: -1, pollingInterval: 50 });
 const viemHttp = viem.createPublicClient({ transport: viem.http(http, viemOptions), pollingInterval: 50 });
 // viem finds out at its next sign of life that connecting again was refused: by default half a minute later.
-const viemWs = viem.createPublicClient({ transport: viem.webSocket(ws, { ...viemOptions, reconnect: { attempts: 50, delay: 100 }, keepAlive: { interval: 1000 } }) });
+const viemWs = viem.createPublicClient({ transport: viem.webSocket(ws, { ...viemOptions, reconnect: { attempts: 10_000, delay: 100 }, keepAlive: { interval: 1000 } }) });
 const web3Http = new Web3(http);
-const web3Provider = new WebSocketProvider(ws, {}, { autoReconnect: true, delay: 100, maxAttempts: 50 });
+const web3Provider = new WebSocketProvider(ws, {}, { autoReconnect: true, delay: 100, maxAttempts: 10_000 });
 web3Provider.on("error", () => {}); // a refused connection while the daemon is away
 const web3Ws = new Web3(web3Provider);
 
 // A WebSocket that was lost is connected again by the library in its own time: ask until it answers.
 async function patiently(ask) {
-  for (let left = 100; ; left -= 1) {
+  for (let left = 1000; ; left -= 1) {
     try {
       return await Promise.race([ask(), new Promise((_, fail) => setTimeout(() => fail(new Error("no answer")), 1000))]);
     } catch (error) {
