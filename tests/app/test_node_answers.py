@@ -25,7 +25,7 @@ from proxy.upstream.l1 import L1
 from tests.conftest import TEST_PHRASE, Anvil
 from tests.upstream.fake_node import FakeNode, Reply, result
 
-SECONDS = 20
+SECONDS = 60
 
 
 class Proxied:
@@ -184,7 +184,9 @@ async def test_logs_a_provider_refuses_are_those_of_the_node(anvil: Anvil) -> No
         try:
             sender = (await node.call("eth_accounts"))[0]
             for _ in range(12):
-                await node.call("eth_sendTransaction", {"from": sender, **ONE_LOG})
+                sent = await node.call("eth_sendTransaction", {"from": sender, **ONE_LOG})
+                while await node.call("eth_getTransactionReceipt", sent) is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)  # else its block may come between the two answers that are compared
                 await node.call("anvil_mine", "0x2")
             for ends in ({"fromBlock": "0x0", "toBlock": "latest"}, {"fromBlock": "0x3", "toBlock": "0x14"}):
                 direct = await node.forward(Request("eth_getLogs", msgspec.json.encode([ends]), b"1"))
