@@ -295,7 +295,10 @@ def command(*arguments: str | Path) -> Result:
     return CliRunner().invoke(cli, [str(argument) for argument in arguments])
 
 
-async def test_a_whole_round_with_a_daemon(daemon: Running, short_tmp: Path) -> None:
+async def test_a_whole_round_with_a_daemon(daemon: Running, short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.app.health.PATIENCE", 60.0)
+    for module in ("administration", "doctor.examination"):
+        monkeypatch.setattr(f"proxy.app.{module}.PATIENCE", 60.0)
     await daemon[0].l1.blocks.sync()
     shown = await asyncio.to_thread(command, "doctor", "--data", short_tmp / "data", "--json")
     rows = json.loads(shown.stdout)
@@ -323,7 +326,7 @@ async def test_a_daemon_that_hangs_is_said_and_not_waited_for(data: Path, monkey
         await never.wait()
         writer.close()
 
-    async with asyncio.timeout(20), await asyncio.start_unix_server(take, data / "admin.ipc"):
+    async with asyncio.timeout(60), await asyncio.start_unix_server(take, data / "admin.ipc"):
         rows = json.loads((await asyncio.to_thread(command, "doctor", "--data", data, "--json")).stdout)
         asked = await asyncio.to_thread(command, "status", "--data", data)
         never.set()
