@@ -141,7 +141,7 @@ async def start_anvil(binary: Path, chain_id: int = 31337, *options: str, port: 
     assert process.stdout is not None
     drain: asyncio.Task[bytes] | None = None
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not (
                 match := re.search(rb"Listening on 127\.0\.0\.1:(\d+)", line := await process.stdout.readline())
             ):

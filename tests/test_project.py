@@ -48,6 +48,7 @@ def test_the_recorded_exchanges_keep_their_licence() -> None:
     assert "CC0" in (ROOT / "tests" / "conformance" / "execution-apis" / "LICENSE").read_text()
 
 
+@pytest.mark.timeout(300)  # it may collect the tests a second time
 def test_the_readme_counts_the_security_tests(request: pytest.FixtureRequest) -> None:
     folder = ROOT / "tests" / "security"
     here = [item for item in request.session.items if item.path.is_relative_to(folder)]

@@ -280,7 +280,7 @@ def daemon(box: Box) -> Iterator[dict[str, Any]]:
         yield json.loads(ready)
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
 
 
 def test_a_running_daemon_is_unlocked_and_locked(box: Box, daemon: dict[str, Any]) -> None:

@@ -110,6 +110,6 @@ async def test_stopping_it_half_way_ends_its_processes() -> None:
 
 async def _gone(pid: int) -> None:
     """Wait until the process `pid` (the embedded L1 of a demo) has ended."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while Path(f"/proc/{pid}").exists():  # noqa: ASYNC110
             await asyncio.sleep(0.05)

@@ -229,7 +229,7 @@ async def deployed(session: aiohttp.ClientSession, anvil: Anvil) -> str:
     """Deploy the gateway from an account that is nobody's here; return its address."""
     sender = (await node(session, anvil, "eth_accounts"))[9]
     created = await node(session, anvil, "eth_sendTransaction", {"from": sender, "data": "0x" + CREATION.hex()})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (receipt := await node(session, anvil, "eth_getTransactionReceipt", created)) is None:  # noqa: ASYNC110  anvil tells nobody
             await asyncio.sleep(0.01)
     return str(to_checksum_address(receipt["contractAddress"]))

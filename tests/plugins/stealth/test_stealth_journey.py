@@ -69,7 +69,7 @@ class Alice:
 
     async def until(self, true: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Wait until the state that sites see is so."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not true(state := (await self.ask("l2_getState", "stealth"))["state"]):  # noqa: ASYNC110 - polled
                 await asyncio.sleep(0.02)  # anvil mines and the daemon delivers when they do
         return dict(state)
@@ -178,7 +178,7 @@ async def test_a_token_is_found_swept_and_sent(alice: Alice, bob: Bob) -> None:
         await alice.until(lambda state: state["found"] == 1)
         assert [row["tokens"] for row in await alice.listed()] == [[{"token": token, "balance": hex(700)}]]
         funded = await alice.invoke("fundSweep", {"stealthAddress": paid, "token": token})
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await alice.ask("l2_getOperations", "stealth", funded["operation"]))[0]["status"] != "done":  # noqa: ASYNC110 - polled
                 await asyncio.sleep(0.02)
         swept = await alice.invoke("sweepToken", {"stealthAddress": paid, "token": token})
