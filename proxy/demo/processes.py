@@ -80,7 +80,7 @@ class Process:
         if self.running:
             self._process.send_signal(how)
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(70):  # a little longer than a daemon gives what is in flight
                 code = await self._process.wait()
         except TimeoutError:
             self._process.kill()
