@@ -15,16 +15,23 @@ from proxy.host.pacing import BURST, Pace, timed
 from tests.host.neighbours import ECHO, Home
 
 
-async def test_time_is_counted_while_the_loop_is_held_and_not_while_it_waits() -> None:
-    spent: list[float] = []
+async def test_time_is_counted_while_the_loop_is_held_and_not_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, spent, waits, go = [0.0], list[float](), asyncio.Event(), asyncio.Event()
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
 
     async def work() -> str:
-        time.sleep(0.02)  # noqa: ASYNC251 - it is to hold the loop
-        await asyncio.sleep(0.1)
+        clock[0] += 2  # it holds the loop
+        waits.set()
+        await go.wait()
+        clock[0] += 1
         return "done"
 
-    assert await timed(work(), spent.append) == "done"
-    assert 0.02 <= sum(spent) < 0.08
+    working = asyncio.create_task(timed(work(), spent.append))
+    await waits.wait()
+    clock[0] += 100  # others hold it
+    go.set()
+    assert await working == "done"
+    assert spent == [2, 1]
 
 
 async def test_errors_and_cancellation_pass_through() -> None:
@@ -56,27 +63,38 @@ async def test_errors_and_cancellation_pass_through() -> None:
     assert ended == ["cleaned up"]
 
 
-async def test_who_took_too_long_gives_as_much_time_to_others() -> None:
-    pace, loop = Pace(), asyncio.get_running_loop()
-    pace.spend(0.05)
-    began = loop.time()
-    await pace.give_way()
-    assert loop.time() - began >= 0.049
-    pace.spend(BURST / 2)
-    began = loop.time()
-    await pace.give_way()
-    assert loop.time() - began < 0.04
-
-
-async def test_who_leaves_others_their_half_is_not_made_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def time_passes(monkeypatch: pytest.MonkeyPatch) -> tuple[list[float], list[float]]:
+    """A clock that only the test and sleeping move, and how long was slept each time."""
     clock, slept = [0.0], list[float]()
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
+        clock[0] += seconds
 
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    pace = Pace()
     monkeypatch.setattr(asyncio, "sleep", sleep)
+    return clock, slept
+
+
+async def test_who_took_too_long_gives_as_much_time_to_others(time_passes: tuple[list[float], list[float]]) -> None:
+    clock, slept = time_passes
+    pace = Pace()
+    clock[0] += 0.5
+    pace.spend(0.5)
+    await pace.give_way()
+    pace.spend(BURST / 2)
+    await pace.give_way()
+    assert slept == [0.5, 0]  # the others had theirs, and it counts anew
+    clock[0] += 2 * BURST
+    pace.spend(2 * BURST)
+    await pace.give_way()
+    assert slept[2] == pytest.approx(3 * BURST)
+
+
+async def test_who_leaves_others_their_half_is_not_made_to_wait(time_passes: tuple[list[float], list[float]]) -> None:
+    clock, slept = time_passes
+    pace = Pace()
     for _ in range(100):  # a fifth of the time
         clock[0] += 5 * BURST
         pace.spend(BURST)
@@ -89,31 +107,35 @@ async def test_who_leaves_others_their_half_is_not_made_to_wait(monkeypatch: pyt
 
 
 async def test_blocking_work_is_done_one_by_one_in_order_and_to_its_end() -> None:
-    aside, go = Aside(), threading.Event()
+    aside, begun, go = Aside(), threading.Event(), threading.Event()
     done: list[int] = []
 
-    def first() -> None:
-        go.wait(5)
-        done.append(1)
+    def held_up(number: int) -> None:
+        begun.set()
+        assert go.wait(60)
+        done.append(number)
 
-    def slow() -> None:
-        time.sleep(0.1)
-        done.append(4)
-
-    held = asyncio.create_task(aside.run(first))
-    await asyncio.sleep(0)
+    held = asyncio.create_task(aside.run(functools.partial(held_up, 1)))
+    assert await asyncio.to_thread(begun.wait, 60)
     rest = [asyncio.create_task(aside.run(functools.partial(done.append, number))) for number in (2, 3)]
-    await asyncio.sleep(0.05)
-    held.cancel()
     await asyncio.sleep(0)
+    held.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
     assert done == []
     go.set()
     await asyncio.gather(*rest)
     assert done == [1, 2, 3]
-    left = asyncio.create_task(aside.run(slow))
-    await asyncio.sleep(0.02)
+    begun.clear()
+    go.clear()
+    left = asyncio.create_task(aside.run(functools.partial(held_up, 4)))
+    assert await asyncio.to_thread(begun.wait, 60)
     left.cancel()
-    await aside.close()
+    closing = asyncio.create_task(aside.close())
+    await asyncio.wait([left])
+    assert not closing.done()
+    go.set()
+    await closing
     assert done == [1, 2, 3, 4]
 
 
@@ -127,20 +149,21 @@ async def test_requests_sent_without_waiting_are_done_in_their_order(home: Home)
 
 async def test_a_disk_that_takes_its_time_holds_up_nobody_else(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     await home.add(ECHO)
-    hosted, loop = home.plugins._hosted["echo"], asyncio.get_running_loop()
+    hosted = home.plugins._hosted["echo"]
     turns = hosted.store.turns
-    commit = turns._commit
+    commit, begun, go, here = turns._commit, threading.Event(), threading.Event(), threading.get_ident()
 
     def slow(group: Any) -> Any:
-        time.sleep(0.3)
+        begun.set()
+        assert threading.get_ident() != here  # it would hold up the loop
+        assert go.wait(60)
         return commit(group)
 
     monkeypatch.setattr(turns, "_commit", slow)
     writing = asyncio.create_task(hosted.provider.request("persist", {"put": {"k": "v"}}))
-    await asyncio.sleep(0)
-    began = loop.time()
-    while not writing.done():
-        step = loop.time()
-        await asyncio.sleep(0.005)
-        assert loop.time() - step < 0.2
-    assert loop.time() - began > 0.25
+    assert await asyncio.to_thread(begun.wait, 60)
+    for _ in range(100):  # turns of others
+        await asyncio.sleep(0)
+    assert not writing.done()
+    go.set()
+    assert await writing == {}
