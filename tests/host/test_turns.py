@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -29,24 +28,42 @@ KEPT: list[tuple[str, dict[str, Any]]] = [
 
 
 class Disk:
-    """Stands before every commit: may be slow, or full. `loop_wrote`: one came from the loop's own thread."""
+    """Stands before every commit: may be full, or slow: `hold` it. `loop_wrote`: one came from the loop's own thread."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.seconds = 0.0
         self.full = False
         self.commits = 0
         self.loop_wrote = False
+        self._reached = threading.Event()
+        self._go = threading.Event()
+        self._go.set()
         real, here = Database.commit, threading.get_ident()
 
         def commit(database: Database, batch: Batch, *, synced: bool = True) -> None:
             self.commits += 1
-            self.loop_wrote |= threading.get_ident() == here
-            time.sleep(self.seconds)
+            self._reached.set()
+            if threading.get_ident() == here:
+                self.loop_wrote = True  # and waiting it would hold up the test as well
+            else:
+                assert self._go.wait(60)
             if self.full:
                 raise StorageError("the disk is full")
             real(database, batch, synced=synced)
 
         monkeypatch.setattr(Database, "commit", commit)
+
+    def hold(self) -> None:
+        """Let no commit come to its end from now on."""
+        self._reached.clear()
+        self._go.clear()
+
+    async def reached(self) -> None:
+        """Return once a commit waits for the disk that is held."""
+        assert await asyncio.to_thread(self._reached.wait, 60)
+
+    def release(self) -> None:
+        """Let them come to their end."""
+        self._go.set()
 
 
 def asked(home: Home, method: str, params: dict[str, Any]) -> asyncio.Task[Any]:
@@ -55,6 +72,7 @@ def asked(home: Home, method: str, params: dict[str, Any]) -> asyncio.Task[Any]:
 
 async def prepared(home: Home) -> None:
     await home.add(ECHO)
+    await home.running("echo")  # its start writes too
     await asked(home, "layer1.watch", {"name": "there", "blocks": True, "from": "0xffff"})
     await asked(home, "schedule", {"id": "there", "block": "0xffff"})
 
@@ -65,13 +83,14 @@ async def test_a_slow_disk_holds_up_nobody_else(
 ) -> None:
     await prepared(home)
     disk = Disk(monkeypatch)
-    disk.seconds = 0.2
-    asking, turns = asked(home, method, params), 0
-    while not asking.done():
-        await asyncio.sleep(0.005)
-        turns += 1
+    disk.hold()
+    asking = asked(home, method, params)
+    await disk.reached()
+    for _ in range(100):  # others have their turns
+        await asyncio.sleep(0)
+    assert not asking.done()
+    disk.release()
     await asking
-    assert turns > 5  # others had theirs
     assert disk.commits
     assert not disk.loop_wrote
 
@@ -134,8 +153,9 @@ async def test_publications_that_wait_together_share_a_sync_and_are_told_one_by_
 
 async def test_what_was_begun_is_told_also_when_its_asker_has_gone(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     await home.add(ECHO)
+    await home.running("echo")
     disk = Disk(monkeypatch)
-    disk.seconds = 0.05
+    disk.hold()
     told = asyncio.Event()
     home.plugins.on_state_change(lambda *_: told.set())
     tasks = [
@@ -143,11 +163,13 @@ async def test_what_was_begun_is_told_also_when_its_asker_has_gone(home: Home, m
         asked(home, "schedule", {"id": "t", "block": "0xffff"}),
         asked(home, "layer1.watch", {"name": "w", "blocks": True}),
     ]
-    await asyncio.sleep(0.01)
+    await disk.reached()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    async with asyncio.timeout(5):
+    assert not told.is_set()
+    disk.release()
+    async with asyncio.timeout(60):
         await told.wait()
     hosted = home.plugins._hosted["echo"]
     assert await asked(home, "layer1.watch", {"name": "w", "blocks": True}) == {}
@@ -163,23 +185,30 @@ async def test_accounts_asked_for_at_once_are_different_ones(home: Home) -> None
 
 async def test_a_timer_set_anew_while_it_fires_is_not_lost(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     await home.add(ECHO)
+    await home.running("echo")
     disk = Disk(monkeypatch)
     hosted, real = home.plugins._hosted["echo"], home.plugins._hosted["echo"].deliveries.deliver
-    anew: list[asyncio.Task[Any]] = []
+    anew: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
 
     async def deliver(*given: Any) -> bool:
         done = await real(*given)
-        disk.seconds = 0.1
-        anew.append(asked(home, "schedule", {"id": "t", "block": "0xffff", "data": "anew"}))
-        await asyncio.sleep(0.01)  # it is on its way to the disk
+        disk.hold()
+        setting = asked(home, "schedule", {"id": "t", "block": "0xffff", "data": "anew"})
+        await disk.reached()  # it is on its way
+        anew.put_nowait(setting)
         return done
 
     monkeypatch.setattr(hosted.deliveries, "deliver", deliver)
     await asked(home, "schedule", {"id": "t", "block": "0x1", "data": "first"})
     home.l1.grow()
     assert await home.heard(1) == [["scheduled", "t", "first", False]]
-    disk.seconds = 0.0
-    await anew[0]
+    async with asyncio.timeout(60):
+        setting = await anew.get()
+    for _ in range(100):  # the schedule goes on meanwhile
+        await asyncio.sleep(0)
+    assert not setting.done()
+    disk.release()
+    await setting
     await home.close()
     home.open()
     await home.plugins.start()
@@ -202,8 +231,9 @@ async def test_a_full_disk_ends_neither_watches_nor_timers(home: Home, monkeypat
     home.l1.grow()
     rows = await home.heard(5)
     assert [row[1] for row in rows if row[0] == "block"] == [0, 1, 2, 3]
-    async with asyncio.timeout(5):
-        while home.plugins._hosted["echo"].schedule._timers:  # noqa: ASYNC110 - nobody is told of it
+    hosted = home.plugins._hosted["echo"]
+    async with asyncio.timeout(60):  # the plugin hears of a block before its place is written
+        while hosted.schedule._timers or hosted.watches._running["w"][0].record.cursor < 4:  # noqa: ASYNC110 - nobody is told of it
             await asyncio.sleep(0.01)
     await home.close()
     home.open()
@@ -222,13 +252,13 @@ async def test_a_full_disk_at_the_start_of_a_plugin_is_waited_for_and_is_no_cras
     disk.full = True
     life = home.plugins._hosted["echo"].life
     asking = asyncio.create_task(home.ask("persist", {"put": {"k": "v"}}))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while life.starts < 7 or "the disk is full" not in life.why:  # noqa: ASYNC110 - between two starts
             await asyncio.sleep(0.002)
     disk.full = False
     assert await asking == {}
     disk.full = True
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await life.stop()  # and it does not keep the daemon from ending
     disk.full = False
 
