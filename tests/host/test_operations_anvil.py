@@ -32,7 +32,7 @@ async def bench(anvil: Anvil, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     keyring = new_keyring(tmp_path)
     bench = Bench(tmp_path / "chain.db", l1, keyring, Owner())
     created = await bench.transactions.execute(await bench.transactions.prepare(OWNER, None, 0, CREATION))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (receipt := await l1.call("eth_getTransactionReceipt", created)) is None:  # noqa: ASYNC110  anvil tells nobody
             await asyncio.sleep(0.005)
     gateway = to_checksum_address(receipt["contractAddress"])
@@ -51,13 +51,26 @@ def steps(bench: Bench) -> list[dict[str, Any]]:
     return found
 
 
+async def mine(bench: Bench, base_fee: int = GWEI) -> None:
+    """Mine one block of that base fee."""
+    await bench.chain.call("anvil_setNextBlockBaseFeePerGas", hex(base_fee))
+    await bench.chain.call("anvil_mine", "0x1")
+
+
 async def mine_until(bench: Bench, condition: Any, base_fee: int = GWEI) -> None:
     """Mine blocks of that base fee until the condition holds."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
-            await bench.chain.call("anvil_setNextBlockBaseFeePerGas", hex(base_fee))
-            await bench.chain.call("anvil_mine", "0x1")
+            await mine(bench, base_fee)
             await asyncio.sleep(0.02)
+
+
+async def known(bench: Bench, transaction: str) -> dict[str, Any]:
+    """Return a transaction once the node has it: its hash is on disk before it is sent."""
+    async with asyncio.timeout(60):
+        while (found := await bench.chain.call("eth_getTransactionByHash", transaction)) is None:  # noqa: ASYNC110  anvil tells nobody
+            await asyncio.sleep(0.005)
+    return dict(found)
 
 
 async def balance(bench: Bench, address: str) -> int:
@@ -72,9 +85,10 @@ async def test_below_the_base_fee_it_goes_out_for_more_and_is_mined_once(bench: 
     assert bench.plugin is not None
     await bench.submit()
     first = await bench.until("submitted")
-    attempt = await bench.chain.call("eth_getTransactionByHash", first["steps"][0]["hashes"][0])
+    attempt = await known(bench, first["steps"][0]["hashes"][0])
     bound = int(bench.owner.asked[0].details["steps"][0]["maxFeePerGasBound"], 16)
     await mine_until(bench, lambda: len(steps(bench)[0]["hashes"]) == 2, int(attempt["maxFeePerGas"], 16) + 1)
+    await known(bench, steps(bench)[0]["hashes"][-1])  # else the first could still be mined
     await mine_until(bench, lambda: bench.operations.get(PLUGIN)[-1]["status"] == "done")
     second = await bench.chain.call("eth_getTransactionByHash", steps(bench)[0]["hashes"][-1])
     assert second["nonce"] == attempt["nonce"]
@@ -88,9 +102,12 @@ async def test_a_reorg_and_a_forgetful_pool_get_the_same_bytes_again(bench: Benc
     assert bench.plugin is not None
     await bench.submit()
     first = await bench.until("submitted")
-    await mine_until(bench, lambda: steps(bench)[0]["status"] == "mined")
+    await known(bench, first["steps"][0]["hashes"][0])
+    await mine(bench)  # one block, and no more before that one was seen: deeper, the reorg would not reach it
+    await bench.until("mined")
     await bench.chain.call("anvil_reorg", 1, [])
     await bench.chain.call("anvil_dropAllTransactions")
+    assert await bench.chain.call("eth_getTransactionReceipt", first["steps"][0]["hashes"][0]) is None
     await mine_until(bench, lambda: bench.operations.get(PLUGIN)[-1]["status"] == "done")
     assert steps(bench)[0]["hashes"] == first["steps"][0]["hashes"]
     assert await balance(bench, bench.plugin.gateways[0].address) == 2 * ETHER
@@ -133,10 +150,10 @@ async def test_a_plan_out_and_an_answer_with_the_own_key_across_a_restart(bench:
     await mine_until(bench, lambda: confirmed(3))
     blocks = [int(step["blockNumber"], 16) for step in bench.operations.get(PLUGIN, plan)[0]["steps"]]
     assert blocks[2] > blocks[1] + 4
-    assert await balance(bench, gateway) == 7 * ETHER - 7
     (record,) = [one for one in bench.operations.records_of(PLUGIN) if one.id == plan]
     assert [step.returned for step in record.steps] == [ETHER] * 3
     assert len(bench.owner.asked) == 1
     await mine_until(bench, lambda: bench.operations.get(PLUGIN, send)[0]["status"] == "done")
+    assert await balance(bench, gateway) == 7 * ETHER - 7
     assert await nonces(bench, own) == 1
     assert ETHER > await balance(bench, own) > ETHER - 10**15
