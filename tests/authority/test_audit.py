@@ -179,7 +179,7 @@ async def test_what_was_noted_is_synced_a_moment_later(tmp_path: Path) -> None:
         space = Counted(database)
         log = AuditLog(space)
         await log.noted({"event": "noted"})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not space.synced:  # noqa: ASYNC110  (poll with a deadline)
                 await asyncio.sleep(0.005)
         await log.close()
@@ -252,7 +252,7 @@ class Held(Space):
     ) -> None:
         super().write(put, delete, synced=synced)
         self.on_disk.set()
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(60)
 
     def scan(self, *args: Any, **limits: Any) -> Iterator[tuple[bytes, bytes]]:
         if self.on_disk.is_set():

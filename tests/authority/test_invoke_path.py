@@ -392,7 +392,7 @@ async def test_refusals_before_the_plugin_are_not_recorded(house: House) -> None
 async def crash_while_asked(house: House, action: str) -> None:
     house.plugin.hold = asyncio.Event()
     task = house.start(action, 60, "k")
-    await asyncio.wait_for(house.plugin.reached.wait(), 5)
+    await asyncio.wait_for(house.plugin.reached.wait(), 60)
     task.cancel()
     await house.authority.close()
 

@@ -167,7 +167,7 @@ class Owner:
 
     async def question(self) -> Question:
         """Wait for the newest question."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not self.asked:
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -271,13 +271,13 @@ class Bench:
     @staticmethod
     async def settled(condition: Callable[[], bool]) -> None:
         """Let everything that can run do so until the condition holds."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
                 await asyncio.sleep(0)
 
     async def until(self, status: str, operation_id: str | None = None) -> dict[str, Any]:
         """Wait until the newest operation (or that one) has the status of itself or its newest step."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 self._news.clear()
                 found = self.operations.get(PLUGIN, operation_id)

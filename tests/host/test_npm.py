@@ -54,7 +54,7 @@ async def test_each_service_answers_through_the_object_of_the_constructor(home: 
     assert await ask(home, "state") == 1
     assert await ask(home, "bytes") == [["a", 2, "object"], ["b", 3, "string"]]
     waiting = asyncio.create_task(ask(home, "block"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not waiting.done():
             home.l1.grow()
             await asyncio.wait({waiting}, timeout=0.05)
@@ -96,7 +96,7 @@ async def test_the_author_reads_where_and_the_site_does_not(home: Home) -> None:
     )
     with contextlib.suppress(RpcError):  # the process may end before it has answered
         await home.invoke("proposal", "ask", ["unawaited"])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while "exited" not in (said := "\n".join(log.read()[0])):  # noqa: ASYNC110 - nobody is told that a process has ended
             await asyncio.sleep(0.01)
     (line,) = (row for row in Path(PROPOSAL, "proposal.js").read_text().splitlines() if "unawaited" in row)

@@ -77,7 +77,7 @@ class Storm:
         self.chain.base_fee = BASE_FEE
         if self.keyring.locked:
             self.keyring.unlock(PASSWORD)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while any(one["status"] not in OVER for one in self.bench.operations.get(PLUGIN)):
                 self.chain.mine()
                 await self.calm(60)

@@ -293,7 +293,7 @@ async def test_what_runs_is_finished_what_comes_is_too_early_and_no_operation_is
     await home.add(package(tmp_path, "busy", WORKING, WORKING_MANIFEST))
     assert await home.invoke("busy", "heard") == {"heard": ""}
     running = asyncio.create_task(home.invoke("busy", "work"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while home.plugins.status("busy")["queue"] == 0:  # noqa: ASYNC110 - nobody is told that a call runs
             await asyncio.sleep(0.01)
 
@@ -312,7 +312,7 @@ async def test_what_runs_is_finished_what_comes_is_too_early_and_no_operation_is
     home.operations.change("busy", OPERATION | {"id": "before"})
     assert await running == {"heard": "before"}
     await exchanged
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await home.invoke("busy", "heard") != {"heard": "before while"}:  # noqa: ASYNC110 - the hook runs beside it
             await asyncio.sleep(0.01)
     await home.close()

@@ -110,7 +110,7 @@ os._exit(0)  # as `kill -9` does
 
 def test_what_is_acknowledged_after_a_full_disk_is_there_at_the_next_start(tmp_path: Path) -> None:
     path = tmp_path / "db"
-    subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], check=True, timeout=100)
     with Database(path) as database:
         space = database.space("s")
         found = {key for key, _ in space.scan()}

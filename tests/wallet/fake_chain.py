@@ -218,7 +218,7 @@ class FakeChain:
 
     async def arrival(self) -> None:
         """Wait until something is in the pool."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not self.pool:
                 self._arrived.clear()
                 await self._arrived.wait()
