@@ -203,8 +203,11 @@ async def test_what_is_noted_while_the_disk_is_busy_waits_beside_the_loop(tmp_pa
 
 
 async def test_a_note_that_cannot_be_written_refuses_and_what_a_failed_sync_may_have_lost_is_written_again(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(
+        audit, "NOTED", 3600
+    )  # else the moment may come while the disk is "broken", and try it once more
     with Database(tmp_path / "db") as database:
         space = Counted(database)
         log = AuditLog(space)
