@@ -286,7 +286,12 @@ HEARD = 'returns = [{ name = "heard", type = "string" }]\napproval = "never"\n'
 WORKING_MANIFEST = f'[[action]]\nname = "work"\n{HEARD}[[action]]\nname = "heard"\n{HEARD}'
 
 
-async def test_what_runs_is_finished_what_comes_is_too_early_and_no_operation_is_missed(tmp_path: Path) -> None:
+async def test_what_runs_is_finished_what_comes_is_too_early_and_no_operation_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "proxy.host.plugins.FINISHING_SECONDS", 60.0
+    )  # what runs goes on over four turns of two processes
     home = Home(tmp_path / "data", new_keyring(tmp_path))
     home.open()
     await home.plugins.start()
