@@ -8,6 +8,7 @@ proof: own keys sign only after the plugin's `ready` anyway; `ready` is also wha
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import msgspec
@@ -18,8 +19,10 @@ from proxy.host.ports import L1, Deposits, Operations
 from proxy.host.services.keys import Keys
 from proxy.host.services.store import Store
 from proxy.host.services.store_turns import Turns
-from proxy.storage import Space
+from proxy.storage import Space, StorageError
 from proxy.storage.counter import Counter
+
+log = logging.getLogger("l2proxy.host")
 
 MOST_ACCOUNTS = 32  # whose nonces are looked at
 SECONDS = 3.0  # for the node to answer
@@ -77,20 +80,31 @@ class Freshness:
     async def prove(self, store: Store, keys: Keys) -> None:
         """The plugin has resynchronised: what it knows now is the newest, and counts on above all that was known of."""
         if self.restored is not False or not store.book.counter:
-            expected = self.restored["expectedCounter"] if isinstance(self.restored, dict) else 0
+            before, expected = (self.restored, self.why), 0
+            if isinstance(self.restored, dict):
+                expected = self.restored["expectedCounter"]
             self.restored, self.why = False, ""
-            await store.proved(
-                expected
-            )  # also of a store never written: from now on it is told from one that was deleted
+            try:  # also of a store never written: from now on it is told from one that was deleted
+                await store.proved(expected)
+            except StorageError:
+                self.restored, self.why = before  # its next start is told the same
+                raise
         await self.note_nonces(keys)
 
     async def note_nonces(self, keys: Keys) -> None:
-        """Keep the nonces as they are now; a node that does not answer leaves them as they were."""
+        """Keep the nonces as they are now; a node that does not answer, or a full disk, leaves them as they were.
+
+        Then they are too low, and the next start of the daemon doubts the store rather than trusts it.
+        """
         if self.restored is not False:
             return
         nonces = await self._nonces(keys)
         if nonces:
-            await self._turns.write(self._meta.batch({_NONCES: msgspec.json.encode({**self._noted(), **nonces})}))
+            noted = self._meta.batch({_NONCES: msgspec.json.encode({**self._noted(), **nonces})})
+            try:
+                await self._turns.write(noted)
+            except StorageError as error:
+                log.warning("plugin %s: the nonces of its accounts could not be noted: %s", self._plugin.id, error)
 
     def close(self) -> None:
         """Let go of the counter."""

@@ -208,6 +208,26 @@ async def test_a_restored_backup_is_told_until_the_plugin_is_ready(home: Home, t
     assert home.notices == [told]
 
 
+async def test_a_doubt_that_ready_could_not_write_away_stands(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    await home.add(ECHO)
+    await home.running("echo")
+    hosted = home.plugins._hosted["echo"]
+    doubted = {"storeCounter": 2, "expectedCounter": 4}
+    hosted.freshness.restored, hosted.freshness.why = doubted, "it was put back"
+
+    def full(*_: object, **__: object) -> None:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "commit", full)
+        with pytest.raises(StorageError):
+            await hosted.provider.request("ready", {})
+    assert (hosted.freshness.restored, hosted.freshness.why) == (doubted, "it was put back")
+    await hosted.provider.request("ready", {})
+    assert (hosted.freshness.restored, hosted.freshness.why) == (False, "")
+    assert hosted.store.book.counter > 4
+
+
 @pytest.mark.parametrize("doubt", ["no counter", "behind", "killed", "imported", "operations", "nonce", "damage"])
 async def test_what_gives_no_certainty_is_unknown(home: Home, tmp_path: Path, doubt: str) -> None:
     await home.add(ECHO)

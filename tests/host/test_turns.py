@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from middleware.errors import LimitExceeded
+from middleware.errors import LimitExceeded, PluginUnavailable
 from middleware.waist import Origin
 from proxy.host.services.store_turns import Turns
 from proxy.storage import Database, StorageError
@@ -261,6 +261,31 @@ async def test_a_full_disk_at_the_start_of_a_plugin_is_waited_for_and_is_no_cras
     async with asyncio.timeout(60):
         await life.stop()  # and it does not keep the daemon from ending
     disk.full = False
+
+
+async def test_a_plugin_that_ends_while_the_disk_is_full_runs_again_and_does_not_keep_the_daemon_from_ending(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_of_the_node = home.l1.call
+
+    async def call(method: str, *params: Any) -> Any:
+        return "0x1" if method == "eth_getTransactionCount" else await asked_of_the_node(method, *params)
+
+    monkeypatch.setattr(home.l1, "call", call)
+    await home.add(ECHO)
+    await home.running("echo")
+    disk = Disk(monkeypatch)
+    disk.full = True
+    with pytest.raises(PluginUnavailable):
+        await home.invoke("echo", "fail", ["exit"])
+    await home.running("echo")  # its `ready` finds a disk that keeps no nonces
+    life = home.plugins._hosted["echo"].life
+    assert (life.starts, home.plugins._hosted["echo"].ready) == (2, True)
+    await home.close()
+    disk.full = False
+    home.open()
+    await home.plugins.start()
+    assert await home.ask("persist", {"put": {"k": "v"}}) == {}  # its store was let go
 
 
 async def test_the_store_is_written_before_what_is_shown_of_it() -> None:
