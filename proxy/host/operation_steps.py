@@ -89,14 +89,14 @@ class Steps:
         if confirmations < self._confirmations():
             self._seen(operation, step, "reverted" if reverted else "mined", number, confirmations)
             return Outcome.WAIT
+        # All the node is asked first: what is shown lies on disk, and a node that goes away now is asked again.
+        if not reverted and operation.kind in ("withdraw", "plan"):
+            step.returned = await self._returned(operation, step, receipt)
         step.block, step.confirmations = number, confirmations
         step.status = "reverted" if reverted else "confirmed"
-        if reverted:
-            self._final(operation, step)
-            return Outcome.OUT_OF_GAS if _ran_out(step, receipt) else Outcome.FAILED
-        if operation.kind in ("withdraw", "plan"):
-            step.returned = await self._returned(operation, step, receipt)
         self._final(operation, step)
+        if reverted:
+            return Outcome.OUT_OF_GAS if _ran_out(step, receipt) else Outcome.FAILED
         return Outcome.CHANGED
 
     def displace(self, operation: Operation, step: Step, batch: Batch) -> None:

@@ -421,6 +421,32 @@ async def test_a_withdrawal_says_what_came_back(bench: Bench) -> None:
     assert bench.owner.asked[0].kind == "withdraw"
 
 
+async def test_a_node_that_goes_away_before_it_said_what_came_back_is_asked_again(bench: Bench) -> None:
+    bench.chain.balances[GATEWAY] = 5 * ETHER
+    bench.chain.paid_out[GATEWAY] = 3 * ETHER
+    shown: list[str] = []
+
+    def go_away(method: str) -> None:
+        if method == "eth_getBalance" and bench.chain.executed(GATEWAY):
+            shown.extend(step["status"] for step in bench.operations.get(PLUGIN)[-1]["steps"])
+            bench.chain.refuse_calls["eth_getBalance"] = gone()
+
+    bench.chain.before = go_away
+    await bench.submit("withdraw", args=["0x" + "11" * 32])
+    await bench.settled(lambda: shown != [])
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert bench.operations.get(PLUGIN)[-1]["status"] == "running"
+    bench.chain.before = lambda _: None
+    bench.chain.refuse_calls.clear()
+    bench.chain.mine()
+    await bench.until("done")
+    (record,) = bench.operations.records_of(PLUGIN)
+    assert record.steps[0].returned == 3 * ETHER
+    assert list(bench.ledger.of(OWNER)) == []
+    assert "confirmed" not in shown  # what is shown lies on disk, with what came back
+
+
 @pytest.mark.parametrize("other", ["withdrawal", "payment"])
 async def test_what_came_back_is_never_counted_twice(bench: Bench, other: str) -> None:
     bench.chain.balances[GATEWAY] = 9 * ETHER
