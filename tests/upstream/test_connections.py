@@ -16,7 +16,7 @@ from proxy.upstream import ws
 from proxy.upstream.http import Http
 from proxy.upstream.l1 import L1
 from tests.upstream.fake_node import OTHER_GENESIS, Die, FakeNode, Hang, result
-from tests.upstream.test_failures import KINDS, behind
+from tests.upstream.test_failures import KINDS, behind, patience
 
 BALANCE = Request("eth_getBalance", b'["0x01"]', b"1")
 
@@ -121,11 +121,12 @@ async def test_a_socket_on_which_nothing_comes_any_more_is_replaced(kind: str, s
     node = FakeNode(answer)
     serving = {"ws": node.ws(), "ipc": node.ipc(short_tmp / "node.ipc")}
     async with serving[kind] as url:
-        l1 = L1([url], call_seconds=0.2)
-        with pytest.raises(Disconnected, match="did not answer"):
-            await l1.call("eth_getBalance")  # opens the socket
+        l1 = L1([url])
+        await l1.nodes[0].line()  # opens the socket
+        patience(l1, 0.2)
         with pytest.raises(Disconnected, match="did not answer"):
             await l1.call("eth_getBalance")
+        patience(l1, 60)
         stuck, before = False, node.connections
         assert await l1.call("eth_getBalance") == "0x2"
         assert node.connections == before + 1
@@ -391,7 +392,7 @@ async def test_a_socket_whose_every_user_leaves_in_vain_is_replaced(
 
     node = FakeNode(answer)
     async with {"ws": node.ws(), "ipc": node.ipc(short_tmp / "node.ipc")}[kind] as url:
-        l1 = L1([url], call_seconds=0.2)
+        l1 = L1([url])
         assert await l1.call("eth_getBalance") == "0x2"
         dead = node.connections  # what hangs is this connection, as after half an answer; the next one is well
         line = await l1.nodes[0].line()

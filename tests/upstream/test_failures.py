@@ -13,6 +13,7 @@ import pytest
 
 from middleware.errors import Disconnected, LimitExceeded
 from middleware.waist import LargeReply, NodeReply, Request
+from proxy.upstream.exchange import Deadlines
 from proxy.upstream.l1 import L1
 from tests.upstream.fake_node import OTHER_GENESIS, Die, FakeNode, Hang, asking, ok, raw_id, result
 
@@ -41,6 +42,17 @@ async def behind(node: FakeNode, kind: str, place: Path, /, **options: Any) -> A
             await l1.close()
 
 
+def patience(l1: L1, seconds: float) -> None:
+    """Let callers wait so long from now on; nobody waits now.
+
+    A short time is for a node that hangs: a connection is opened, and a good node answers, as soon as the machine allows.
+    """
+    l1._call_seconds = seconds
+    for node in l1.nodes:
+        node.deadlines.close()
+        node.deadlines = Deadlines(seconds)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_node_that_hangs_is_given_up(kind: str, short_tmp: Path) -> None:
     async def answer(request: dict[str, Any]) -> bytes:
@@ -48,9 +60,11 @@ async def test_a_node_that_hangs_is_given_up(kind: str, short_tmp: Path) -> None
             raise Hang
         return result(request, "0x2")
 
-    async with behind(FakeNode(answer), kind, short_tmp, call_seconds=0.3) as l1:
+    async with behind(FakeNode(answer), kind, short_tmp) as l1:
+        patience(l1, 0.3)
         with pytest.raises(Disconnected, match=r"did not answer eth_call within 0\.3 s$"):
             await l1.call("eth_call")
+        patience(l1, 60)
         assert await l1.call("eth_getBalance") == "0x2"
 
 
@@ -80,9 +94,11 @@ async def test_a_late_answer_meets_nobody(kind: str, short_tmp: Path) -> None:
             raise Hang
         return b"\n".join([*(result(one, "late") for one in late if kind == "ipc"), result(request, "own")])
 
-    async with behind(FakeNode(answer), kind, short_tmp, call_seconds=0.2) as l1:
+    async with behind(FakeNode(answer), kind, short_tmp) as l1:
+        patience(l1, 0.2)
         with pytest.raises(Disconnected):
             await l1.call("eth_call")
+        patience(l1, 60)
         assert await l1.call("eth_getBalance") == "own"
 
 
@@ -344,7 +360,7 @@ async def test_an_answer_without_id_reaches_its_asker_and_nobody_else(short_tmp:
     async def answer(request: dict[str, Any]) -> bytes:
         return refusal if request["method"] == "eth_call" else result(request, "0x2")
 
-    async with behind(FakeNode(answer), "ipc", short_tmp, call_seconds=5) as l1:
+    async with behind(FakeNode(answer), "ipc", short_tmp) as l1:
         calls = [
             body_of(l1, Request(method, b"[]", b"1")) for method in ("eth_getBalance", "eth_call", "eth_getBalance")
         ]
@@ -495,6 +511,7 @@ async def test_after_a_hang_the_other_node_is_preferred(short_tmp: Path) -> None
         l1 = L1([first, second], call_seconds=0.3)
         with pytest.raises(Disconnected, match="did not answer"):
             await l1.call("eth_getBalance")
+        patience(l1, 60)
         assert await l1.call("eth_getBalance") == "0x1"
         await l1.close()
 

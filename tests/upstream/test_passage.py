@@ -15,6 +15,7 @@ from middleware.errors import Disconnected
 from middleware.waist import Answer, NodeReply, Request
 from proxy.upstream.l1 import L1
 from tests.upstream.fake_node import Die, FakeNode, Hang, Reply
+from tests.upstream.test_failures import patience
 from tests.upstream.test_several_nodes import Peer, Script, look, over
 
 BALANCE = Request("eth_getBalance", b'["0x01"]', b'"me"')
@@ -113,8 +114,9 @@ async def test_what_may_have_taken_effect_goes_nowhere_else(short_tmp: Path) -> 
 
 
 async def test_a_node_that_is_silent_is_waited_for_as_long_as_the_owner_says(short_tmp: Path) -> None:
-    async with over(short_tmp, FakeNode(Script(eth_getBalance=Hang)), call_seconds=0.2) as l1:
+    async with over(short_tmp, FakeNode(Script(eth_getBalance=Hang))) as l1:
         await ready(l1)
+        patience(l1, 0.2)
         heard = Heard()
         assert l1.send(BALANCE, heard) is not None
         error = await heard.it()

@@ -18,6 +18,7 @@ from proxy.upstream.failures import Late
 from proxy.upstream.l1 import L1
 from tests.upstream.chain_node import ChainNode
 from tests.upstream.fake_node import Die, FakeNode, Hang, Reply, block, ok, raw_id, result
+from tests.upstream.test_failures import patience
 
 RAW = "0x02f86c"
 HASH = "0x" + keccak(bytes.fromhex(RAW[2:])).hex()
@@ -334,10 +335,13 @@ async def test_a_probe_that_is_answered_with_megabytes_is_no_sign_of_life(short_
 async def test_a_node_that_hangs_is_passed_over_and_a_good_one_never_waits(short_tmp: Path) -> None:
     gate = asyncio.Event()
     first, second = FakeNode(Script(eth_call=Hang, eth_getBalance=gate)), FakeNode(Script(eth_call="0x2"))
-    async with over(short_tmp, first, second, call_seconds=0.3) as l1:
+    async with over(short_tmp, first, second) as l1:
+        await asyncio.gather(*(node.line() for node in l1.nodes))  # a connection to each stands
+        patience(l1, 0.3)
         waiting = [asyncio.create_task(l1.call("eth_call")) for _ in range(10)]
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
         assert {str(outcome) for outcome in outcomes} == {"the L1 node did not answer eth_call within 0.3 s"}
+        patience(l1, 60)
         assert await l1.call("eth_call") == "0x2"
         assert l1.nodes[0].figures.breaker == "open"
         assert (l1.nodes[0].figures.in_flight, l1.nodes[1].figures.failures) == (0, 0)
@@ -350,7 +354,6 @@ async def test_a_node_that_hangs_is_passed_over_and_a_good_one_never_waits(short
 async def test_a_node_that_hangs_does_not_hold_up_who_follows_the_chain(
     pushes: bool, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.upstream.l1._LOOK_SECONDS", 0.1)
     first, second = Peer(5, "0xa"), Peer(5, "0xb")
     first.pushes_heads = second.pushes_heads = pushes
     async with over(short_tmp, first, second) as l1:
@@ -362,9 +365,10 @@ async def test_a_node_that_hangs_does_not_hold_up_who_follows_the_chain(
         async def hang(_: dict[str, Any]) -> Reply:
             raise Hang
 
+        monkeypatch.setattr("proxy.upstream.l1._LOOK_SECONDS", 0.3)  # no sooner: what came before may take its time
         first.answer = hang
         second.grow(3)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert [await heard.get() for _ in range(3)] == [6, 7, 8]
         await stop()
 
