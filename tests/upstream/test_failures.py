@@ -30,12 +30,18 @@ async def body_of(l1: L1, request: Request) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def behind(node: FakeNode, kind: str, place: Path, /, **options: Any) -> AsyncIterator[L1]:
-    """Serve `node` by `kind` and connect to it."""
+async def behind(
+    node: FakeNode, kind: str, place: Path, /, *, follow: bool = True, **options: Any
+) -> AsyncIterator[L1]:
+    """Serve `node` by `kind` and connect to it.
+
+    `follow` the chain, as the daemon does: its questions come at any moment, over any connection.
+    """
     serving = {"http": node.http(), "ws": node.ws(), "ipc": node.ipc(place / "node.ipc")}
     async with serving[kind] as url:
         l1 = L1([url], **options)
-        await l1.start()
+        if follow:
+            await l1.start()
         try:
             yield l1
         finally:
@@ -114,7 +120,8 @@ async def test_a_read_is_repeated_once_when_the_connection_died(kind: str, short
         return result(request, "0x2")
 
     node = FakeNode(answer)
-    async with behind(node, kind, short_tmp) as l1:
+    # Nobody else takes the connection that has served: over a new one nothing is repeated.
+    async with behind(node, kind, short_tmp, follow=False) as l1:
         await l1.call("eth_gasPrice")
         assert await l1.call("eth_getBalance") == "0x2"
         assert node.methods().count("eth_getBalance") == 2
@@ -128,7 +135,7 @@ async def test_a_read_is_not_repeated_for_ever(kind: str, short_tmp: Path) -> No
         return result(request, "0x2")
 
     node = FakeNode(answer)
-    async with behind(node, kind, short_tmp) as l1:
+    async with behind(node, kind, short_tmp, follow=False) as l1:
         with pytest.raises(Disconnected):
             await l1.forward(BALANCE)
         assert node.methods().count("eth_getBalance") == 2 - (
@@ -342,7 +349,8 @@ async def test_the_callers_id_stands_where_the_node_put_it(kind: str, shape: byt
 
 async def test_an_odd_id_keeps_its_spelling_on_a_connection_of_its_own(short_tmp: Path) -> None:
     node = FakeNode()
-    async with behind(node, "ipc", short_tmp) as l1:
+    async with behind(node, "ipc", short_tmp, follow=False) as l1:
+        await l1.forward(BALANCE)
         before = node.connections
         for spelling in (b"1.50", b'"\\u0041"', b"1e2", b"123456789012345678901234567890"):
             await l1.forward(Request("eth_getBalance", b"[]", spelling))
@@ -381,7 +389,7 @@ async def test_garbage_ends_the_socket_and_the_next_call_gets_a_new_one(garbage:
             return garbage.replace(b"%d", raw_id(request)) + b"\n{}"
         return result(request, "0x2")
 
-    async with behind(FakeNode(answer), "ipc", short_tmp) as l1:
+    async with behind(FakeNode(answer), "ipc", short_tmp, follow=False) as l1:
         with pytest.raises(Disconnected):
             await l1.forward(RAW_TRANSACTION)
         assert await l1.call("eth_getBalance") == "0x2"
