@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import struct
@@ -27,14 +28,14 @@ VALUE = "0x" + "ab" * 2_500_000
 CALL = Request("eth_call", b"[]", b'"me"')
 
 
-def descriptors() -> int:
-    """Return how many files this process has open that are unlinked."""
-    links = (os.readlink(f"/proc/self/fd/{one}") for one in os.listdir("/proc/self/fd") if _is_there(one))
-    return sum("deleted" in link for link in links)
-
-
-def _is_there(descriptor: str) -> bool:
-    return os.path.lexists(f"/proc/self/fd/{descriptor}")
+def descriptors() -> set[tuple[str, int]]:
+    """Return which files this process has open that are unlinked. One that an earlier test left may be closed at any moment."""
+    found = set()
+    for one in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that listed them, or another thread's
+            if "deleted" in (link := os.readlink(f"/proc/self/fd/{one}")):
+                found.add((link, os.stat(f"/proc/self/fd/{one}").st_ino))
+    return found
 
 
 SHAPES = [
@@ -67,7 +68,7 @@ async def test_the_callers_id_stands_where_the_node_put_it(method: str, kind: st
             assert b"".join(reply.parts()) == filled(b'"me"'), shape
             assert (await l1.call("eth_getBalance")) == "0x2"
             reply.close()
-    assert descriptors() == before
+    assert descriptors() <= before
     assert not list(short_tmp.glob("answer-*"))
 
 
@@ -94,7 +95,7 @@ async def test_above_the_limit_it_is_an_error_of_its_asker(kind: str, short_tmp:
         outcomes = await asyncio.gather(*(l1.call(m) for m in ("eth_call", "eth_getBalance")), return_exceptions=True)
         assert isinstance(outcomes[0], LimitExceeded)
         assert outcomes[1] == await l1.call("eth_getBalance") == "0x2"
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 @pytest.mark.parametrize(
@@ -106,11 +107,11 @@ async def test_what_is_no_object_is_no_answer(kind: str, body: bytes, short_tmp:
         return body if request["method"] == "evm_mine" else result(request, "0x2")
 
     before = descriptors()
-    async with behind(FakeNode(answer), kind, short_tmp, call_seconds=5) as l1:
+    async with behind(FakeNode(answer), kind, short_tmp) as l1:
         with pytest.raises(Disconnected, match="it was sent"):
             await l1.call("evm_mine")
         assert await l1.call("eth_getBalance") == "0x2"
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -143,7 +144,7 @@ async def test_one_whose_asker_has_gone_leaves_nothing_behind(kind: str, short_t
         gate.set()
         for _ in range(3):
             assert await l1.call("eth_getBalance") == "0x2"
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 @pytest.mark.parametrize("size", [5_000_000, 4_300_000])
@@ -162,12 +163,12 @@ async def test_one_that_comes_slowly_delays_nobody(size: int, short_tmp: Path) -
             writer.write(body + b"\n")
 
     server = await asyncio.start_unix_server(serve, short_tmp / "n.ipc")
-    l1 = L1([str(short_tmp / "n.ipc")], call_seconds=10)
-    async with asyncio.timeout(10):
+    l1 = L1([str(short_tmp / "n.ipc")], call_seconds=60)
+    async with asyncio.timeout(60):
         assert await l1.call("eth_getBalance") == "0x1"
         before = descriptors()
         slow = asyncio.create_task(l1.forward(CALL))
-        while descriptors() == before:  # noqa: ASYNC110  (poll with a deadline)
+        while descriptors() <= before:  # noqa: ASYNC110  (poll with a deadline)
             await asyncio.sleep(0.01)
         assert await asyncio.gather(*(l1.call("eth_getBalance") for _ in range(100))) == ["0x1"] * 100
         assert not slow.done()
@@ -229,7 +230,7 @@ async def test_what_waits_for_slow_callers_leaves_room_on_the_disk(kind: str, sh
         again = await l1.forward(CALL)
         assert isinstance(again, LargeReply)
         again.close()
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 @pytest.mark.parametrize("kind", ["ipc", "lines", "ws", "http"])
@@ -271,4 +272,4 @@ async def test_megabytes_are_no_answer_to_a_question_of_the_proxys_own(kind: str
     with pytest.raises(Disconnected, match="answers a short question with megabytes"):
         async with behind(FakeNode(version=VALUE), kind, short_tmp):
             pytest.fail("it was let in")
-    assert descriptors() == before
+    assert descriptors() <= before
