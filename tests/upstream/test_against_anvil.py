@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from middleware.waist import NodeReply, Request
 from proxy.upstream.block_tracker import NewHead, Reorg
 from proxy.upstream.l1 import L1
 from tests.conftest import Anvil, start_anvil
+from tests.upstream.fake_node import reserved_port
 
 KINDS = ["http", "ws", "ipc"]
 IDS = [
@@ -47,6 +48,13 @@ REQUESTS = [
     ("web3_sha3", b'["0x68656c6c6f"]'),
     ("eth_feeHistory", b'["0x1","latest",[25.0]]'),
 ]
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Where one node comes after the other."""
+    with reserved_port() as kept:
+        yield kept
 
 
 async def directly(node: Anvil, kind: str, body: bytes) -> bytes:
@@ -115,11 +123,11 @@ async def test_the_nodes_errors_keep_code_message_and_data(kind: str, anvil: Anv
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_restarted_node_of_the_same_chain_is_taken_up_again(
-    kind: str, anvil_binary: Path, short_tmp: Path
+    kind: str, port: int, anvil_binary: Path, short_tmp: Path
 ) -> None:
     fixed = ("--timestamp", "1700000000", "--block-time", "1000")
-    async with start_anvil(anvil_binary, 31337, *fixed) as first:
-        url, port = getattr(first, kind), first.port
+    async with start_anvil(anvil_binary, 31337, *fixed, port=port) as first:
+        url = getattr(first, kind)
         if kind == "ipc":
             (short_tmp / "link.ipc").symlink_to(first.ipc)
             url = str(short_tmp / "link.ipc")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,19 @@ from proxy.upstream.chain_events import Event, Reorg
 from proxy.upstream.l1 import L1
 from tests.conftest import Anvil, start_anvil
 from tests.upstream.chain_node import KINDS, ChainNode
-from tests.upstream.fake_node import Die, result
+from tests.upstream.fake_node import Die, reserved_port, result
 
 SENDER = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
 OTHER_SENDER = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8"
 EMITTER = "0x602a60006000a1"  # LOG1 with topic 0x2a on every call
 ADDRESS = "0x" + "22" * 20
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Where one node comes after the other."""
+    with reserved_port() as kept:
+        yield kept
 
 
 class Told:
@@ -437,10 +444,10 @@ async def test_a_clock_of_the_chain_that_jumps_delays_and_loses_nothing(kind: st
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_node_restarted_in_the_middle(kind: str, anvil_binary: Path, short_tmp: Path) -> None:
+async def test_a_node_restarted_in_the_middle(kind: str, port: int, anvil_binary: Path, short_tmp: Path) -> None:
     fixed = ("--timestamp", "1700000000")
     link = short_tmp / "link.ipc"
-    async with start_anvil(anvil_binary, 31337, *fixed) as first:
+    async with start_anvil(anvil_binary, 31337, *fixed, port=port) as first:
         link.symlink_to(first.ipc)
         l1 = L1([str(link) if kind == "ipc" else getattr(first, kind)])
         await l1.start()
@@ -452,7 +459,6 @@ async def test_a_node_restarted_in_the_middle(kind: str, anvil_binary: Path, sho
             await l1.call("eth_sendTransaction", {"from": SENDER, "to": ADDRESS})
         await heads.until(2)
         await logs.until(2)
-        port = first.port
     async with start_anvil(anvil_binary, 31337, *fixed, port=port) as second:
         link.unlink()
         link.symlink_to(second.ipc)

@@ -15,7 +15,7 @@ from middleware.errors import Disconnected, LimitExceeded
 from middleware.waist import LargeReply, NodeReply, Request
 from proxy.upstream.exchange import Deadlines
 from proxy.upstream.l1 import L1
-from tests.upstream.fake_node import OTHER_GENESIS, Die, FakeNode, Hang, asking, ok, raw_id, result
+from tests.upstream.fake_node import OTHER_GENESIS, Die, FakeNode, Hang, asking, ok, raw_id, reserved_port, result
 
 KINDS = ["http", "ws", "ipc"]
 RAW_TRANSACTION = Request("eth_sendRawTransaction", b'["0x02"]', b"1")
@@ -542,21 +542,22 @@ async def test_a_second_node_of_another_chain_is_passed_over(short_tmp: Path) ->
 
 async def test_another_chain_at_the_same_http_address_is_noticed_before_anything_is_asked() -> None:
     said: list[str] = []
-    async with FakeNode().http() as url:
-        l1 = L1([url], notice=said.append)
-        await l1.start()
-        await l1.forward(BALANCE)
-    with pytest.raises(Disconnected):
-        await l1.forward(BALANCE)
-    assert ["refused the connection" in line or "closed the connection" in line for line in said] == [True]
-    other = FakeNode(genesis=OTHER_GENESIS)
-    async with other.http(port=int(url.rpartition(":")[2])), asyncio.timeout(10):
-        while OTHER_GENESIS not in (l1.trouble or ""):
-            for request in (BALANCE, RAW_TRANSACTION):
-                with pytest.raises(Disconnected):
-                    await l1.forward(request)
-            await asyncio.sleep(0.02)  # until the node has rested
-    await l1.close()
+    with reserved_port() as port:
+        async with FakeNode().http(port) as url:
+            l1 = L1([url], notice=said.append)
+            await l1.start()
+            await l1.forward(BALANCE)
+        with pytest.raises(Disconnected):
+            await l1.forward(BALANCE)
+        assert ["refused the connection" in line or "closed the connection" in line for line in said] == [True]
+        other = FakeNode(genesis=OTHER_GENESIS)
+        async with other.http(port), asyncio.timeout(60):
+            while OTHER_GENESIS not in (l1.trouble or ""):
+                for request in (BALANCE, RAW_TRANSACTION):
+                    with pytest.raises(Disconnected):
+                        await l1.forward(request)
+                await asyncio.sleep(0.02)  # until the node has rested
+        await l1.close()
     assert other.methods() == []
     assert OTHER_GENESIS in said[1]  # the owner hears why, though it was gone before
     assert len(said) == 2
