@@ -95,8 +95,14 @@ class Multiplexed:
             if len(usable) >= _LINES:
                 return usable[0]
             begun_before = self._opening is not None and not self._opening.done()
+            opening = self._open()
             try:
-                await asyncio.shield(self._open())
+                await asyncio.shield(opening)
+            except asyncio.CancelledError as cancelled:
+                task = asyncio.current_task()
+                if not opening.cancelled() or (task is not None and task.cancelling()):
+                    raise
+                raise Unreachable("the connection to the L1 node has ended") from cancelled  # by `close`
             except NodeFailure:
                 if usable and usable[0].usable:
                     return usable[0]

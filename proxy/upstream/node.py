@@ -163,8 +163,8 @@ class Node:
         """Learn that a request failed: others are preferred until it answers again."""
         self.figures.failed(str(failure))
         self.hangs = self.hangs or isinstance(failure, Late | Silent)
-        if self._breaker.refuses and isinstance(failure, Broken):
-            return  # it was in flight when the node was shut out, and says nothing of why
+        if self._breaker.refuses and isinstance(failure, Broken | Unreachable):
+            return  # it was on its way when the node was shut out, and says nothing of why
         if isinstance(failure, Unreachable | WrongChain):
             self._breaker.trip(hard=True)
         else:

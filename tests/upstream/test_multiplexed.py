@@ -19,7 +19,7 @@ async def _admits(ask: Any) -> None:
 
 
 # Where it fails it turns in a circle without ever waiting, which nothing but a signal ends.
-@pytest.mark.timeout(8, method="signal")
+@pytest.mark.timeout(60, method="signal")
 async def test_who_comes_when_an_attempt_has_just_failed_makes_one_of_his_own() -> None:
     """Both wait for one event: the attempt fails in the turn in which the second asks, before anybody was told so."""
     begun, gate = asyncio.Event(), asyncio.Event()
@@ -71,3 +71,22 @@ async def test_a_node_that_closes_every_socket_at_once_is_not_asked_in_a_circle(
     with pytest.raises(Unreachable):
         await Multiplexed(closes, _admits, NodeFigures()).line()
     assert attempts == 1
+
+
+async def test_who_waits_for_a_socket_while_all_are_closed_is_told_so_and_not_cancelled() -> None:
+    """All are closed where a node turns out to serve another chain, and whoever asks at that moment is no part of it."""
+
+    async def never(receiver: Receiver) -> Any:
+        await asyncio.Event().wait()
+
+    node = Multiplexed(never, _admits, NodeFigures())
+    waiting = asyncio.create_task(node.line())
+    await asyncio.sleep(0)
+    leaving = asyncio.create_task(node.line())
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await node.close()
+    with pytest.raises(Unreachable, match="has ended"):
+        await waiting
+    with pytest.raises(asyncio.CancelledError):
+        await leaving

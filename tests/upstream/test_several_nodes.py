@@ -14,7 +14,8 @@ from eth_utils.crypto import keccak
 
 from middleware.errors import Disconnected, RpcError
 from middleware.waist import NodeReply, Request
-from proxy.upstream.failures import Late
+from proxy.upstream.breaker import Breaker
+from proxy.upstream.failures import Broken, Late, Unreachable, WrongChain
 from proxy.upstream.l1 import L1
 from tests.upstream.chain_node import ChainNode
 from tests.upstream.fake_node import Die, FakeNode, Hang, Reply, block, ok, raw_id, result
@@ -371,6 +372,18 @@ async def test_a_node_that_hangs_does_not_hold_up_who_follows_the_chain(
         async with asyncio.timeout(60):
             assert [await heard.get() for _ in range(3)] == [6, 7, 8]
         await stop()
+
+
+async def test_what_was_on_its_way_when_a_node_was_shut_out_says_nothing_of_why(short_tmp: Path) -> None:
+    async with over(short_tmp, FakeNode()) as l1:
+        node = l1.nodes[0]
+        node._breaker = Breaker(3600, 3600)  # it rests for as long as this takes
+        node.failed(WrongChain("it serves another chain"))
+        for late in (Broken("the connection ended", repeatable=True), Unreachable("the connection ended")):
+            node.failed(late)
+        with pytest.raises(Disconnected, match="it serves another chain"):
+            await l1.forward(BALANCE)
+        assert "it serves another chain" in (l1.trouble or "")
 
 
 async def test_what_is_counted_of_a_node(short_tmp: Path) -> None:
