@@ -51,14 +51,15 @@ class Settled:
             log.debug("the finalized block is read later: %s", error.message)
 
     async def _one(self, tag: str) -> Head | None:
-        reorgs = self._blocks.figures.reorgs
-        try:
-            block = await self._call("eth_getBlockByNumber", tag, False)
-        except Disconnected:
-            raise
-        except RpcError:
-            return None  # before the merge, and on many layer-2 chains, there is none
+        reorgs = -1
+        block = None
+        while reorgs != self._blocks.figures.reorgs:  # an answer from before a reorg is none
+            reorgs = self._blocks.figures.reorgs
+            try:
+                block = await self._call("eth_getBlockByNumber", tag, False)
+            except Disconnected:
+                raise
+            except RpcError:
+                return None  # before the merge, and on many layer-2 chains, there is none
         head, newest = None if block is None else read_head(block, tag), self._blocks.head
-        if head is None or newest is None or head.number > newest.number or reorgs != self._blocks.figures.reorgs:
-            return None
-        return head
+        return None if head is None or newest is None or head.number > newest.number else head

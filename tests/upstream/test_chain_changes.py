@@ -13,11 +13,13 @@ import msgspec
 import pytest
 
 from proxy.upstream import following, sources
-from proxy.upstream.chain_events import Event, Reorg
+from proxy.upstream.block_tracker import BlockTracker
+from proxy.upstream.chain_events import Event, Head, Reorg
 from proxy.upstream.l1 import L1
+from proxy.upstream.settled import Settled
 from tests.conftest import Anvil, start_anvil
 from tests.upstream.chain_node import KINDS, ChainNode
-from tests.upstream.fake_node import Die, reserved_port, result
+from tests.upstream.fake_node import GENESIS, Die, block, reserved_port, result
 
 SENDER = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
 OTHER_SENDER = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8"
@@ -365,6 +367,35 @@ async def test_the_finalized_and_the_safe_block(short_tmp: Path) -> None:
             assert l1.blocks.safe.number == 2
         finally:
             await l1.close()
+
+
+async def test_a_reorg_while_the_finalized_block_is_asked_for_leaves_it_known() -> None:
+    tags = {"finalized": block(2, "0x" + "22" * 32, GENESIS), "safe": block(3, "0x" + "33" * 32, GENESIS)}
+    blocks = BlockTracker(never, lambda: 3600.0, never)
+    blocks.head = Head(4, "0x" + "44" * 32, "0x" + "33" * 32, 0)
+    known: list[tuple[Head | None, str]] = []
+
+    async def call(_: str, tag: str, __: bool) -> Any:
+        known.append((blocks.finalized, tag))
+        answer = tags[tag]
+        if len(known) == 3:  # the answer is on its way when the blocks above 2 leave the chain
+            blocks.figures.reorgs += 1
+            tags["finalized"] = tags["safe"] = block(1, "0x" + "11" * 32, GENESIS)
+        return answer
+
+    settled = Settled(blocks, call, lambda: 3600.0)
+    await settled.read()
+    assert (blocks.finalized and blocks.finalized.number, blocks.safe and blocks.safe.number) == (2, 3)
+    await settled.read()
+    assert (blocks.finalized and blocks.finalized.number, blocks.safe and blocks.safe.number) == (1, 1)
+    assert [(head and head.number, tag) for head, tag in known[2:]] == [
+        *((2, "finalized"), (2, "finalized"), (1, "safe")),
+    ]
+
+
+async def never(*_: Any) -> Any:
+    """Be asked by nobody."""
+    raise AssertionError
 
 
 async def test_a_reorg_below_the_start_reads_nothing_older(short_tmp: Path) -> None:
