@@ -58,7 +58,7 @@ async def test_a_certificate_decides(scheme: str, short_tmp: Path, monkeypatch: 
     context.load_cert_chain(pem)
     runner = web.ServerRunner(web.Server(lambda request: serve(node, request)), shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "localhost", 0, ssl_context=context).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()  # by name, ::1 would have a port of its own
     url = f"{scheme}://localhost:{runner.addresses[0][1]}/key"
     try:
         with pytest.raises(Disconnected, match="its TLS certificate is not trusted"):
