@@ -30,7 +30,7 @@ async def test_long_calls_that_hang_delay_nobody(kind: str, short_tmp: Path) -> 
             await gate.wait()
         return result(request, request["method"])
 
-    async with behind(FakeNode(answer), kind, short_tmp) as l1, asyncio.timeout(20):
+    async with behind(FakeNode(answer), kind, short_tmp, call_seconds=60) as l1, asyncio.timeout(60):
         methods = ["debug_traceTransaction", "eth_getLogs"] * 30
         slow = [asyncio.create_task(l1.call(method)) for method in methods]
         for _ in range(3):
@@ -54,7 +54,7 @@ async def test_calls_that_hang_delay_nobody_however_many(kind: str, short_tmp: P
         return result(request, request["method"])
 
     node = FakeNode(answer)
-    async with behind(node, kind, short_tmp) as l1, asyncio.timeout(20):
+    async with behind(node, kind, short_tmp, call_seconds=60) as l1, asyncio.timeout(60):
         slow = [asyncio.create_task(l1.call("eth_call")) for _ in range(200)]
         for _ in range(3):
             quick = await asyncio.gather(*(l1.call("eth_getBalance") for _ in range(40)))
@@ -95,7 +95,7 @@ async def test_callers_who_leave_give_their_places_back(kind: str, short_tmp: Pa
             raise Hang
         return result(request, "0x2")
 
-    async with behind(FakeNode(answer), kind, short_tmp) as l1, asyncio.timeout(20):
+    async with behind(FakeNode(answer), kind, short_tmp) as l1, asyncio.timeout(60):
         for method in ("eth_call", "eth_getLogs"):
             leaving = [asyncio.create_task(l1.call(method)) for _ in range(200)]
             while l1.nodes[0].figures.in_flight < 200:  # noqa: ASYNC110  (poll with a deadline)
@@ -135,7 +135,7 @@ async def test_a_socket_on_which_nothing_comes_any_more_is_replaced(kind: str, s
 
 async def test_a_half_closed_socket_is_done_with(short_tmp: Path) -> None:
     node = FakeNode()
-    async with behind(node, "ipc", short_tmp) as l1, asyncio.timeout(10):
+    async with behind(node, "ipc", short_tmp) as l1, asyncio.timeout(60):
         assert await l1.call("eth_getBalance") == "0x1"
         before = node.connections
         for writer in node.writers:
@@ -167,7 +167,7 @@ async def test_a_half_closed_http_connection_answers_nobody_twice(silent: bool, 
 
     node = FakeNode()
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    l1 = L1([f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"], call_seconds=5)
+    l1 = L1([f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"], call_seconds=60)
     if silent:
         with pytest.raises(Disconnected, match="closed the connection without an answer"):
             await l1.forward(BALANCE)
@@ -193,10 +193,10 @@ async def test_a_node_that_stops_reading_is_not_fed(short_tmp: Path) -> None:
 
     node = FakeNode()
     server = await asyncio.start_unix_server(serve, short_tmp / "n.ipc", limit=2**22)
-    l1 = L1([str(short_tmp / "n.ipc")], call_seconds=10)
+    l1 = L1([str(short_tmp / "n.ipc")], call_seconds=60)
     big = Request("eth_call", b'["0x' + b"ab" * 500_000 + b'"]', b"1")
     waiting = [asyncio.create_task(l1.forward(big)) for _ in range(20)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(node.asked) < 3:  # noqa: ASYNC110  (poll with a deadline)
             await asyncio.sleep(0.01)
         later = asyncio.create_task(l1.call("eth_getBalance"))
@@ -292,7 +292,7 @@ async def test_a_websocket_that_gives_no_sign_of_life_is_given_up(monkeypatch: p
 
         carrying: set[asyncio.Future[Any]] = set()
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        l1 = L1([f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"], call_seconds=30)
+        l1 = L1([f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"], call_seconds=60)
         assert await l1.call("eth_getBalance") == "0x1"
         line = await l1.nodes[0].line()
         assert line is not None
@@ -328,7 +328,7 @@ async def test_a_restart_of_the_node_costs_no_read(kind: str, short_tmp: Path) -
         return result(request, request["params"])
 
     node = FakeNode(answer)
-    async with behind(node, kind, short_tmp) as l1, asyncio.timeout(20):
+    async with behind(node, kind, short_tmp) as l1, asyncio.timeout(60):
         await l1.call("eth_getBalance", 0)
         for _ in range(3):
             answers = await asyncio.gather(*(l1.call("eth_getBalance", n) for n in range(7)))
@@ -349,7 +349,7 @@ async def test_another_chain_behind_a_new_connection_gets_nothing(kind: str, sho
         return result(request, "0x2")
 
     node = FakeNode(answer)
-    async with behind(node, kind, short_tmp) as l1, asyncio.timeout(10):
+    async with behind(node, kind, short_tmp) as l1, asyncio.timeout(60):
         await l1.call("eth_getBalance")
         with pytest.raises(Disconnected, match="it was sent"):
             await l1.call("evm_mine")
@@ -378,7 +378,7 @@ async def test_no_descriptor_is_left_behind(short_tmp: Path) -> None:
                 await asyncio.gather(*(l1.call(method) for method in ("eth_call", "eth_getLogs", "eth_getBalance")))
             await l1.close()
         node.drop_all()  # its own ends
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while count() > before:  # noqa: ASYNC110  (the other side closes in its own time)
                 await asyncio.sleep(0.01)
 
@@ -418,7 +418,7 @@ async def test_another_chain_behind_a_standing_connection_is_noticed(
     monkeypatch.setattr("proxy.upstream.following.POLL_NEAR", 0.02)
     monkeypatch.setattr("proxy.upstream.l1._CONFIRM_EVERY", 0.1)
     node = FakeNode()
-    async with behind(node, kind, short_tmp) as l1, asyncio.timeout(20):
+    async with behind(node, kind, short_tmp) as l1, asyncio.timeout(60):
         assert await l1.call("eth_getBalance") == "0x1"
         node.chain_id = 5
         with pytest.raises(Disconnected, match="serves chain 5 with"):
@@ -438,7 +438,7 @@ async def test_large_answers_do_not_wait_for_each_other_on_one_socket(kind: str,
         return result(request, "0x" + "00" * (50_000 if request["method"] == "eth_getCode" else 1))
 
     node = FakeNode(answer)
-    async with behind(node, kind, short_tmp) as l1, asyncio.timeout(20):
+    async with behind(node, kind, short_tmp) as l1, asyncio.timeout(60):
         await asyncio.gather(*(l1.call("eth_getBalance") for _ in range(32)))
         before = node.connections
         while node.connections < before + 3:  # one more at a time, up to four for all

@@ -121,7 +121,7 @@ async def test_whatever_happens_adding_and_taking_back_gives_the_chains_logs(
         for _ in range(chance.choice([0, 1, 5, 50])):
             await asyncio.sleep(0)
     chain.failing, chain.lags = 0.0, [0]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not held.is_that_of(chain):
             assert not following.done(), following.exception()
             await asyncio.sleep(0)

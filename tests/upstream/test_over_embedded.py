@@ -31,7 +31,7 @@ async def test_the_embedded_l1_serves_as_any_node_does(short_tmp: Path) -> None:
         methods, context = handlers(Filters(l1)), Context(ANONYMOUS)
         blocks = await methods["eth_newBlockFilter"]([], context)
         await l1.call("evm_mine")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             head = await heads.get()
         assert head["number"] == "0x1"
         assert await methods["eth_getFilterChanges"]([blocks], context) == [head["hash"]]

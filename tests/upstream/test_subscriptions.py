@@ -38,7 +38,7 @@ class Inbox:
         self.queue.put_nowait(json.loads(bytes(raw)))
 
     async def next(self) -> Any:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self.queue.get()
 
 
@@ -64,7 +64,7 @@ async def test_new_heads(kind: str, anvil: Anvil) -> None:
     async with connected(getattr(anvil, kind)) as l1, aiohttp.ClientSession() as session:
         directly = await session.ws_connect(anvil.ws)
         await directly.send_json({"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]})
-        assert "result" in await directly.receive_json(timeout=10)
+        assert "result" in await directly.receive_json(timeout=60)
         inbox = Inbox()
         stop = await l1.subscribe(["newHeads"], inbox)
         for number in (1, 2):
@@ -73,7 +73,7 @@ async def test_new_heads(kind: str, anvil: Anvil) -> None:
             block = await l1.call("eth_getBlockByNumber", hex(number), False)
             for member in ("number", "hash", "parentHash", "logsBloom", "timestamp", "gasLimit", "baseFeePerGas"):
                 assert head[member] == block[member]
-            told = (await directly.receive_json(timeout=10))["params"]["result"]
+            told = (await directly.receive_json(timeout=60))["params"]["result"]
             assert list(head.items()) == list(told.items()), "to the letter what the node's own subscribers hear"
         await stop()
         await l1.call("evm_mine")
@@ -130,7 +130,7 @@ async def test_what_cannot_be_subscribed_to_is_an_error(kind: str, params: list[
 @pytest.mark.parametrize("kind", ["ws", "ipc"])
 async def test_all_who_follow_the_chain_share_one_subscription_at_the_node(kind: str, short_tmp: Path) -> None:
     node = ChainNode()
-    async with node.over(kind, short_tmp) as url, connected(url) as l1, asyncio.timeout(10):
+    async with node.over(kind, short_tmp) as url, connected(url) as l1, asyncio.timeout(60):
         inboxes = [Inbox() for _ in range(50)]
         stops = [await l1.subscribe(["newHeads"], inbox) for inbox in inboxes]
         await listening(l1)
@@ -147,7 +147,7 @@ async def test_all_who_follow_the_chain_share_one_subscription_at_the_node(kind:
 
 async def test_equal_wishes_are_read_once(short_tmp: Path) -> None:
     node = ChainNode()
-    async with node.http() as url, connected(url) as l1, asyncio.timeout(10):
+    async with node.http() as url, connected(url) as l1, asyncio.timeout(60):
         inboxes = [Inbox() for _ in range(4)]
         shouted = ADDRESS[:2] + ADDRESS[2:].upper()
         for inbox, wish in zip(inboxes, ({"address": ADDRESS}, {"address": [shouted, ADDRESS]}), strict=False):
@@ -182,7 +182,7 @@ async def test_news_that_overtakes_its_answer_is_not_lost(short_tmp: Path) -> No
 
 async def test_the_nodes_own_subscription_lives_on_over_a_new_connection_and_is_taken_back(short_tmp: Path) -> None:
     node = ChainNode()
-    async with node.ipc(short_tmp / "n.ipc") as url, connected(url) as l1, asyncio.timeout(10):
+    async with node.ipc(short_tmp / "n.ipc") as url, connected(url) as l1, asyncio.timeout(60):
         first, second = Inbox(), Inbox()
         stop_first = await l1.subscribe(["newPendingTransactions"], first)
         stop_second = await l1.subscribe(["newPendingTransactions", False], second)

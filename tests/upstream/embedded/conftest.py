@@ -58,7 +58,7 @@ class Rpc:
     async def mined(self, raw: str) -> dict[str, Any]:
         """Send a signed transaction and return its receipt; anvil mines a moment after it has answered."""
         sent = await self.result("eth_sendRawTransaction", raw)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (receipt := await self.result("eth_getTransactionReceipt", sent)) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         found: dict[str, Any] = receipt
