@@ -19,6 +19,7 @@ from proxy.app.daemon import open_daemon
 from proxy.app.options import RunOptions
 from proxy.config import Config, LimitSettings
 from proxy.host import lifecycle, process
+from proxy.host.calls import Calls
 from proxy.server.admin_client import call_admin_socket
 from proxy.wallet.keystore import Keystore
 from tests.conftest import TEST_PHRASE
@@ -26,7 +27,7 @@ from tests.host.neighbours import ECHO, PASSWORD, package
 from tests.security.test_plugins import ACTION, RAW
 from tests.upstream.fake_node import FakeNode
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 ROUNDS = 40
 PERMISSIONS = "[permissions]\ncpu_seconds_per_minute = 6\nmemory_bytes = 134217728\n"
@@ -92,6 +93,7 @@ async def test_all_of_them_at_once_disturb_neither_another_plugin_nor_the_gatewa
 ) -> None:
     monkeypatch.setattr(lifecycle, "STOP_DEADLINE", 0.2)
     monkeypatch.setattr(process, "GRACE", 0.2)
+    monkeypatch.setattr("proxy.host.hosting.Calls", _calls)
     data = short_tmp / "data"
     data.mkdir(mode=0o700)
     Keystore(data / "keystore.json", scrypt_n=16).create(TEST_PHRASE, PASSWORD)
@@ -102,7 +104,11 @@ async def test_all_of_them_at_once_disturb_neither_another_plugin_nor_the_gatewa
             async def owner(method: str, **params: Any) -> Any:
                 return await call_admin_socket(data / "admin.ipc", method, params)
 
-            for folder in (ECHO, *packages):
+            await owner("admin_pluginAdd", source=str(ECHO), grants=["all"])
+            async with asyncio.timeout(60):
+                while (await owner("admin_status"))["plugins"][0]["status"] != "running":  # noqa: ASYNC110 - a process is polled
+                    await asyncio.sleep(0.02)
+            for folder in packages:
                 await owner("admin_pluginAdd", source=str(folder), grants=["all"])
             names = [folder.name for folder in packages]
             allowed = [{"plugin": name} for name in ("echo", *names)]
@@ -134,6 +140,11 @@ async def test_all_of_them_at_once_disturb_neither_another_plugin_nor_the_gatewa
                 told = f"{len(seconds)} {kind}, worst wait {max(seconds) * 1000:.0f} ms"
                 record_property(f"beside {len(names)} hostile plugins", told)
                 print(f"beside {len(names)} hostile plugins: {told}")  # noqa: T201 - a measurement, shown by -s
+
+
+def _calls(plugin_id: str, **limits: Any) -> Calls:
+    """Give what is measured longer than the hostile ones get: it has to be right beside them, not quick on every machine."""
+    return Calls(plugin_id, **limits | ({"seconds": 60.0} if plugin_id == "echo" else {}))
 
 
 async def _timed(waits: list[float], asked: Awaitable[Any], expected: Any) -> None:
