@@ -174,7 +174,7 @@ def listed(count: int) -> dict[str, Any]:
 
 def slow() -> dict[str, Any]:
     """Return typed data within every limit that takes seconds to hash: 2,000 structs, each with 60 types below it."""
-    types = {f"C{n}": [{"name": f"f{m}", "type": f"C{(n + m + 1) % 60}[]"} for m in range(10)] for n in range(60)}
+    types = {f"C{n}": [{"name": f"f{m}", "type": f"C{(n + m + 1) % 60}[]"} for m in range(20)] for n in range(60)}
     types |= {"A": [{"name": "x", "type": "B[]"}], "B": [{"name": "e", "type": "C0[]"}]}
     return {"types": types, "primaryType": "A", "domain": {}, "message": {"x": [{"e": []}] * 2000}}
 
