@@ -39,7 +39,7 @@ WATCHES = '[permissions]\nlayer1 = ["eth_getLogs"]\n[[action]]\nname = "go"\napp
 
 
 async def until(true: Any) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110 - another process is polled
             await asyncio.sleep(0.01)
 
@@ -72,12 +72,12 @@ async def test_a_log_that_kills_is_set_aside_and_its_neighbours_arrive(home: Hom
     home.l1.grow("0x01", "0xdead", "0x02")
     await home.add(package(tmp_path, "needy", NEEDY, WATCHES))
     await until(lambda: any("set aside" in notice for notice in home.notices))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await stored(home, "needy") != ["0x01", "0x02"]:  # noqa: ASYNC110 - another process is polled
             await asyncio.sleep(0.02)
     assert home.plugins._hosted["needy"].life.starts == 5  # two crashes of them together, two of the one
     home.l1.grow("0x03")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while "0x03" not in await stored(home, "needy"):  # noqa: ASYNC110 - another process is polled
             await asyncio.sleep(0.02)
 
@@ -99,13 +99,12 @@ async def test_with_funds_locked_the_watch_goes_on_in_quarantine(
         hosted.life.kill("was shot")
         with pytest.raises(Exception, match="shot"):
             await channel.request("getLayer2State", {})
-        await until(lambda: hosted.life.pid is None or hosted.life.watches_only)
     await until(lambda: hosted.life.watches_only)
     assert any("its watch goes on" in notice for notice in home.notices)
     with pytest.raises(PluginUnavailable, match="quarantined"):
         await home.invoke_unchecked("needy", "go")
     home.l1.grow("0x07")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while "0x07" not in await stored(home, "needy"):  # noqa: ASYNC110 - another process is polled
             await asyncio.sleep(0.02)
     assert home.plugins.catalog.all()[0].enabled  # and a restart of the daemon does not end it
@@ -124,7 +123,7 @@ async def test_who_waits_for_a_start_that_never_comes_is_told_so(
     await asyncio.sleep(0)
     await home.plugins.rehost("needy")  # as an update does
     with pytest.raises(PluginUnavailable, match="ask again"):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await waiting
     await home.invoke_unchecked("needy", "go")
 
