@@ -348,7 +348,7 @@ class Home:
 
     async def running(self, plugin: str) -> None:
         """Wait until a plugin answers: for tests whose calls may not wait for its start."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self.plugins._hosted[plugin].life.channel()
 
     async def invoke(self, plugin: str, action: str, params: Any = None, origin: Origin = SITE) -> Any:
@@ -368,7 +368,7 @@ class Home:
 
     async def heard(self, count: int, plugin: str = "echo") -> list[Any]:
         """Return what was delivered, once there are `count` deliveries."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while len(rows := await self.ask("heard", plugin=plugin)) < count:  # noqa: ASYNC110 - another process is polled
                 await asyncio.sleep(0.02)
         return list(rows)
