@@ -284,6 +284,7 @@ def encode_typed_hash(typed: dict[str, object]) -> bytes:
     return keccak(b"\x19" + signable.version + signable.header + signable.body)
 
 
+@pytest.mark.timeout(300)  # thousands of accounts, each on disk by itself
 async def test_all_accounts_fit_the_line_in_which_a_start_tells_them(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
