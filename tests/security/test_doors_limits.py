@@ -25,6 +25,8 @@ from proxy.server.door import Door
 from tests.server.conftest import (
     CALL,
     JSON,
+    PATIENCE,
+    SOON,
     Echo,
     exchange,
     head,
@@ -54,7 +56,7 @@ async def test_half_sent_requests_hold_nobody_up() -> None:
                 _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
                 writer.write(part)
                 writers.append(writer)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON):
             assert (await post(listener.port)).status == 200
         for writer in writers:
             writer.close()
@@ -77,7 +79,7 @@ async def test_a_head_that_does_not_come_ends(monkeypatch: pytest.MonkeyPatch) -
         for part in (b"", b"POST / HTTP/1.1\r\nHost:"):
             reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
             writer.write(part)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 assert await reader.read() == b""
             writer.close()
 
@@ -147,7 +149,7 @@ async def test_a_slow_call_delays_no_other() -> None:
     async with listening(echo) as listener:
         slow = [asyncio.create_task(post(listener.port, body=CALL.replace(b"who", b"wait"))) for _ in range(50)]
         await echo.waiting.wait()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert (await post(listener.port)).json["result"] == "anonymous"
         echo.release.set()
         assert {answer.status for answer in await asyncio.gather(*slow)} == {200}
@@ -162,7 +164,7 @@ async def test_a_client_that_never_reads_holds_nobody_up() -> None:
             _, writer = await asyncio.open_connection("127.0.0.1", listener.port, limit=1024)
             writer.write((head(listener.port, JSON, size=len(body)) + body) * 3)
             writers.append(writer)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             assert (await post(listener.port)).status == 200
         for writer in writers:
             writer.transport.abort()
@@ -176,7 +178,7 @@ async def test_an_answer_nobody_takes_is_dropped(monkeypatch: pytest.MonkeyPatch
         body = b'{"jsonrpc":"2.0","id":1,"method":"large","params":[30000000]}'
         _, writer = await asyncio.open_connection("127.0.0.1", listener.port, limit=1024)
         writer.write(head(listener.port, JSON, size=len(body)) + body)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while len(connections) == 0:  # noqa: ASYNC110  the other side begins in its own time
                 await asyncio.sleep(0.01)
             while len(connections):  # noqa: ASYNC110  and ends in its own
@@ -314,7 +316,7 @@ def test_made_up_http_never_disturbs_the_listener(requests: list[tuple[str, list
                 host = [f"Host: 127.0.0.1:{listener.port}"] if good else []
                 text = "\r\n".join([first, *host, *(line.format(port=listener.port) for line in lines), "", ""])
                 writer.write(text.encode("latin-1") + CALL)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(SOON):
                 assert (await post(listener.port)).status == 200
             assert (await beginning(reader)) in (b"", b"HTTP/1.")
             writer.close()

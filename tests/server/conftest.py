@@ -186,13 +186,19 @@ def head(
 
 JSON = "Content-Type: application/json"
 
+PATIENCE = 45.0
+"""Seconds for what must happen, however slow and busy the machine is: a guard, which no test is about. Less than the minute after
+which a reader that takes nothing is cut off, so that nobody who waited for that passes for one who did not wait."""
+SOON = 20.0
+"""The same, less than the half minute after which a body that does not come, or who sends no more, is given up."""
 
-async def exchange(port: int, data: bytes, *, address: str = "127.0.0.1", seconds: float = 5) -> HttpAnswer:
+
+async def exchange(port: int, data: bytes, *, address: str = "127.0.0.1") -> HttpAnswer:
     """Send raw bytes, return the first answer."""
     reader, writer = await asyncio.open_connection(address, port)
     try:
         writer.write(data)
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(PATIENCE):
             return await read_answer(reader)
     finally:
         writer.close()

@@ -20,6 +20,8 @@ from tests.server.conftest import (
     PAGE,
     TOKEN,
     Echo,
+    PATIENCE,
+    SOON,
     StartListener,
     exchange,
     head,
@@ -191,7 +193,7 @@ async def test_a_client_that_has_said_everything_gets_its_answers(listener: Dapp
         reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
         writer.write(one * requests)
         writer.write_eof()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON):
             for _ in range(requests):
                 assert (await read_answer(reader)).json["result"] == "anonymous"
             assert await reader.read() == b""
@@ -202,7 +204,7 @@ async def test_it_counts_as_gone_while_its_answer_is_made(listener: DappListener
     body = CALL.replace(b"who", b"wait")
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     writer.write(head(listener.port, JSON, size=len(body)) + body)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await echo.waiting.wait()
         writer.write_eof()
         await presence_of(echo).gone()
@@ -217,7 +219,7 @@ async def test_half_a_request_and_no_more_is_nothing(listener: DappListener, ech
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     writer.write((head(listener.port, JSON, size=len(CALL)) + CALL)[:-cut])
     writer.write_eof()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SOON):
         assert await reader.read() == b""
     writer.close()
     assert echo.seen == []
@@ -249,7 +251,7 @@ async def test_connections_per_site_and_in_all(start_listener: StartListener) ->
     for writer in kept:
         writer.close()
         await writer.wait_closed()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SOON):
         while (await ask(f"Origin: {PAGE}"))[0] != 200:  # noqa: ASYNC110  the other side notices in its own time
             await asyncio.sleep(0.01)
     for writer in kept:
@@ -261,7 +263,7 @@ async def test_the_end_finishes_what_is_in_flight(start_listener: StartListener,
     body = CALL.replace(b"who", b"wait")
     asked = asyncio.create_task(post(listener.port, body=body))
     await echo.waiting.wait()
-    ending = asyncio.create_task(listener.close(5))
+    ending = asyncio.create_task(listener.close(PATIENCE))
     await asyncio.sleep(0)
     echo.release.set()
     assert (await asked).json["result"] == "anonymous"

@@ -29,6 +29,8 @@ from tests.server.conftest import (
     CALL,
     JSON,
     PAGE,
+    PATIENCE,
+    SOON,
     TOKEN,
     Echo,
     StartListener,
@@ -96,7 +98,7 @@ async def answers(listener: DappListener, data: bytes, size: int) -> list[bytes]
     await turns(60)
     if not pipe.is_closing() and not pipe.protocol.eof_received():
         pipe.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SOON):
         await pipe.closed.wait()
     await turns(3)
     came = pipe.written.replace(str(listener.port).encode(), PORT.encode())
@@ -229,7 +231,7 @@ async def test_a_connection_counts_once_whoever_has_it(start_listener: StartList
         assert (await read_answer(reader)).status == 200
         assert len(connections) == 1
     writer.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while len(connections):  # noqa: ASYNC110  the other side notices in its own time
             await asyncio.sleep(0.01)
 
@@ -257,7 +259,7 @@ async def test_many_at_once_are_answered_in_order(start_listener: StartListener)
     data = b"".join(plain(body=body) for body in calls) + CHUNKED
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     writer.write(data.replace(PORT.encode(), str(listener.port).encode()))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         for number in range(count):
             assert (await read_answer(reader)).body == b'{"id":%d,"result": "raw"}' % number
         assert (await read_answer(reader)).json["result"] == "anonymous"
@@ -303,7 +305,7 @@ async def test_who_pipelines_and_never_reads_is_not_read(
     writer.transport.set_write_buffer_limits(0)
     held = 0
     with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 writer.write(one * 200)
                 await writer.drain()
@@ -325,7 +327,7 @@ async def test_a_call_ended_from_within_ends_its_connection() -> None:
     await listener.start(0)
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     writer.write(plain().replace(PORT.encode(), str(listener.port).encode()))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
     writer.close()
@@ -340,10 +342,10 @@ async def test_the_end_leaves_nobody_to_the_slow_lane() -> None:
         wait = plain(body=CALL.replace(b"who", b"wait"))
         writer.write((wait + CHUNKED + plain()).replace(PORT.encode(), str(listener.port).encode()))
         await echo.waiting.wait()
-        ending = asyncio.create_task(listener.close(5))
+        ending = asyncio.create_task(listener.close(2 * PATIENCE))
         await turns(3)
         echo.release.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert (await read_answer(reader)).json["result"] == "anonymous"
             with contextlib.suppress(ConnectionResetError):
                 assert await reader.read() == b""

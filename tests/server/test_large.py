@@ -22,7 +22,7 @@ from proxy.server.connections import Connections
 from proxy.server.door import Door
 from proxy.server.http import DappListener
 from proxy.server.socket import SocketListener
-from tests.server.conftest import CALL, JSON, head, post, read_answer
+from tests.server.conftest import CALL, JSON, PATIENCE, head, post, read_answer
 
 
 class Node:
@@ -152,7 +152,7 @@ class Disk:
 
 
 async def nothing_open(disk: Disk) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while disk.open:  # noqa: ASYNC110  the other side notices in its own time
             await asyncio.sleep(0.01)
 
@@ -192,7 +192,7 @@ async def test_a_batch_of_answers_that_are_not_large_alone_is_right_and_flat(lan
                 _, writer = await asyncio.open_connection("127.0.0.1", listener.port, limit=1024)
                 writer.write(head(listener.port, JSON, size=len(TOGETHER)) + TOGETHER)
                 writers.append(writer)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while disk.room > (1 << 40) - 3 * 40_000_000:  # noqa: ASYNC110  the other side begins in its own time
                     await asyncio.sleep(0.01)
             assert (await post(listener.port)).status == 200, "nobody else waits"
@@ -230,7 +230,7 @@ async def test_a_reader_that_asks_for_much_and_never_reads_costs_no_memory(short
     try:
         reader, writer = await asyncio.open_unix_connection(listener.path, limit=4096)
         writer.write(MIDDLING * 50)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while disk.room > room - 100_000_000 and not connections.cut_off["ipc"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         _, peak = tracemalloc.get_traced_memory()
@@ -240,7 +240,7 @@ async def test_a_reader_that_asks_for_much_and_never_reads_costs_no_memory(short
     assert bool(connections.cut_off["ipc"]) == (room == 10_000_000)
     if room > 10_000_000:
         came = 0
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while came < 50:
                 came += (await reader.read(1 << 20)).count(b"\n")
     writer.transport.abort()
@@ -255,7 +255,7 @@ async def test_who_goes_or_never_reads_leaves_nothing_open(lane: str, monkeypatc
         for leaves in (True, False):
             _, writer = await asyncio.open_connection("127.0.0.1", listener.port, limit=1024)
             writer.write(head(listener.port, JSON, size=len(LARGE)) + LARGE)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while len(node.made) < 2 - leaves:  # noqa: ASYNC110  the other side begins in its own time
                     await asyncio.sleep(0.01)
                 assert (await post(listener.port)).status == 200, "nobody else waits"
@@ -311,7 +311,7 @@ async def test_a_websocket_that_never_reads_is_cut_off(monkeypatch: pytest.Monke
         await reader.readuntil(b"\r\n\r\n")
         for _ in range(3):
             writer.write(bytes([0x81, 0x80 | len(LARGE)]) + b"\0\0\0\0" + LARGE)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while len(node.made) < 3 or node.open:  # noqa: ASYNC110  the other side notices in its own time
                 await asyncio.sleep(0.01)
         writer.transport.abort()
@@ -329,7 +329,7 @@ async def test_over_the_unix_socket(short_tmp: Path) -> None:
     writer.write(LARGE * 4)
     await reader.readuntil(b"{")
     writer.transport.abort()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(node.made) < 6 or node.open:  # noqa: ASYNC110  the other side notices in its own time
             await asyncio.sleep(0.01)
     await listener.close(0.5)

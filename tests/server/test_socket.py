@@ -21,7 +21,7 @@ from proxy.server.admin_client import call_admin_socket
 from proxy.server.connections import Connections
 from proxy.server.door import Door
 from proxy.server.socket import SocketListener, socket_path
-from tests.server.conftest import CALL, Echo
+from tests.server.conftest import CALL, PATIENCE, Echo
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def listener(short_tmp: Path, echo: Echo) -> AsyncIterator[SocketListener]
 async def talk(path: Path, data: bytes, answers: int) -> list[Any]:
     reader, writer = await asyncio.open_unix_connection(path)
     writer.write(data)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         lines = [json.loads(await reader.readline()) for _ in range(answers)]
     writer.close()
     return lines
@@ -67,7 +67,7 @@ async def test_a_client_that_has_said_everything_still_gets_its_answer(listener:
 async def test_a_client_that_has_gone_is_noticed(listener: SocketListener, echo: Echo) -> None:
     _, writer = await asyncio.open_unix_connection(listener.path)
     writer.write(CALL.replace(b"who", b"wait"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await echo.waiting.wait()
         writer.close()
         await echo.cancelled.wait()
@@ -118,7 +118,7 @@ async def test_who_asks_and_never_reads_is_cut_off_and_counted(
     await listening.start()
     _, writer = await asyncio.open_unix_connection(listening.path, limit=1024)
     writer.write(b'{"jsonrpc":"2.0","id":1,"method":"large","params":[9000000]}' * 2)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not echo.seen or len(connections):  # noqa: ASYNC110  the other side notices in its own time
             await asyncio.sleep(0.01)
     assert connections.cut_off == {"http": 0, "ws": 0, "ipc": 1}
@@ -187,7 +187,7 @@ async def test_the_admin_client(short_tmp: Path, echo: Echo) -> None:
 async def test_the_end_finishes_what_is_in_flight(listener: SocketListener, echo: Echo) -> None:
     asked = asyncio.create_task(talk(listener.path, CALL.replace(b"who", b"wait"), 1))
     await echo.waiting.wait()
-    ending = asyncio.create_task(listener.close(5))
+    ending = asyncio.create_task(listener.close(PATIENCE))
     await asyncio.sleep(0)
     echo.release.set()
     assert (await asked)[0]["result"] == "socket"

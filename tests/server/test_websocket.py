@@ -14,7 +14,7 @@ import pytest
 from proxy.server import outbox, websocket
 from proxy.server.connections import Connections
 from proxy.server.http import DappListener
-from tests.server.conftest import BOUND, CALL, PAGE, TOKEN, Echo, StartListener, TokenBook
+from tests.server.conftest import BOUND, CALL, PAGE, PATIENCE, TOKEN, Echo, StartListener, TokenBook
 
 WS = aiohttp.WSMsgType
 
@@ -93,7 +93,7 @@ async def test_an_asker_that_goes_away_is_noticed(
     listener: DappListener, session: aiohttp.ClientSession, echo: Echo
 ) -> None:
     told = asyncio.Event()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         async with session.ws_connect(url(listener)) as ws:
             await ws.send_str(call("wait"))
             await echo.waiting.wait()
@@ -122,7 +122,7 @@ async def test_a_client_that_never_reads_is_cut_off(
     body = call("large", params=[20_000_000]).encode()
     writer.write(bytes([0x81, 0x80 | len(body)]) + b"\0\0\0\0" + body)
     writer.write(bytes([0x81, 0x80 | len(body)]) + b"\0\0\0\0" + body)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not echo.seen:  # noqa: ASYNC110  the other side reads in its own time
             await asyncio.sleep(0.01)
         _, context = echo.seen[0]
@@ -138,7 +138,7 @@ async def test_pushes_that_pile_up_end_the_connection_at_once_and_are_counted(
     monkeypatch.setattr(websocket, "Outbox", functools.partial(outbox.Outbox, most_bytes=1_000_000))
     connections = Connections()
     listener = await start_listener(connections=connections)
-    async with asyncio.timeout(20), session.ws_connect(url(listener)) as ws:
+    async with asyncio.timeout(PATIENCE), session.ws_connect(url(listener)) as ws:
         await ws.send_str(call("wait"))
         await echo.waiting.wait()
         _, context = echo.seen[0]
@@ -194,7 +194,7 @@ async def test_the_end_finishes_what_is_in_flight(
     async with session.ws_connect(url(listener)) as ws:
         await ws.send_str(call("wait"))
         await echo.waiting.wait()
-        ending = asyncio.create_task(listener.close(5))
+        ending = asyncio.create_task(listener.close(PATIENCE))
         await asyncio.sleep(0)
         echo.release.set()
         assert (await ws.receive_json())["result"] == "anonymous"
