@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import os
@@ -80,9 +81,12 @@ async def test_a_client_that_has_gone_is_noticed(listener: SocketListener, echo:
 async def test_what_cannot_be_read_is_answered_once_and_ends(listener: SocketListener, junk: bytes, code: int) -> None:
     reader, writer = await asyncio.open_unix_connection(listener.path)
     writer.write(junk)
-    lines = (await reader.read()).splitlines()
+    said = b""
+    with contextlib.suppress(ConnectionError):  # where the system had not handed it all of the junk
+        while piece := await reader.read(4096):
+            said += piece
     writer.close()
-    assert [json.loads(line)["error"]["code"] for line in lines] == [code]
+    assert [json.loads(line)["error"]["code"] for line in said.splitlines()] == [code]
 
 
 async def test_another_user_is_refused(listener: SocketListener, echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +95,7 @@ async def test_another_user_is_refused(listener: SocketListener, echo: Echo, mon
     writer.write(CALL)
     try:
         assert await reader.read() == b""
-    except ConnectionResetError:
+    except ConnectionError:  # of the reading, or of the writing before it
         assert reader.at_eof() is False  # what was sent was thrown away unread
     writer.close()
     assert echo.seen == []
