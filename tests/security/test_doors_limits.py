@@ -172,7 +172,9 @@ async def test_a_client_that_never_reads_holds_nobody_up() -> None:
 
 @on_both_lanes
 async def test_an_answer_nobody_takes_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "SEND_SECONDS", 0.2)
+    monkeypatch.setattr(
+        http, "SEND_SECONDS", 1.0
+    )  # with less, one who reads is cut off where all stands still for a moment
     connections = Connections()
     async with listening(Echo(), connections=connections) as listener:
         body = b'{"jsonrpc":"2.0","id":1,"method":"large","params":[30000000]}'
