@@ -40,17 +40,18 @@ class Running:
 
 
 @pytest.fixture
-async def running(short_tmp: Path) -> AsyncIterator[Running]:
+async def running(short_tmp: Path, request: pytest.FixtureRequest) -> AsyncIterator[Running]:
+    """A daemon whose plugin has a minute for a call, or the seconds a test gives it."""
     data = short_tmp / "data"
     data.mkdir(mode=0o700)
     Keystore(data / "keystore.json", scrypt_n=16).create(TEST_PHRASE, PASSWORD)
     async with FakeNode().http() as url, aiohttp.ClientSession() as session:
-        limits = LimitSettings(plugin_call=0.5)
+        limits = LimitSettings(plugin_call=getattr(request, "param", 60))
         options = RunOptions(data, Config(limits=limits), (url,), False, 0, 0, PASSWORD, True)
         async with open_daemon(options, lambda line: None) as (_, doors):
             running = Running(str(data / "admin.ipc"), f"http://127.0.0.1:{doors.dapp.port}", session)
             await running.owner("admin_pluginAdd", source=str(ECHO), grants=["all"])
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while (await running.owner("admin_status"))["plugins"][0]["status"] != "running":  # noqa: ASYNC110 - polled
                     await asyncio.sleep(0.02)  # a process is polled
             yield running
@@ -79,12 +80,13 @@ async def test_without_permission_4100_and_the_plugin_process_hears_nothing(runn
     assert heard["result"] == {"answer": '["ask"]'}
 
 
+@pytest.mark.parametrize("running", [0.5], indirect=True, ids=["half a second"])
 async def test_a_late_answer_is_what_the_key_answers_from_then_on(running: Running) -> None:
     friend = await token(running, "friend", allowPlugins=[{"plugin": "echo"}])
     asked = ("l2_invoke", "echo", "late", ["result", 7], {"idempotencyKey": "k"})
     assert (await running.ask(friend, *asked))["error"]["data"] == {"plugin": "echo", "outcome": "unknown"}
     await running.ask(friend, "l2_invoke", "echo", "wait", [True])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while "result" not in (answer := await running.ask(friend, *asked)):  # noqa: ASYNC110 - a process is polled
             await asyncio.sleep(0.01)
     assert answer["result"] == {"number": "0x7"}
