@@ -19,7 +19,7 @@ from middleware.errors import PluginTimeout, PluginUnavailable
 from proxy.host.channel import Channel, ChannelEnded
 from proxy.host.pipes import Incoming
 from tests.host.neighbours import ECHO, Home, package
-from tests.security.test_plugins import ACTION, RAW, home
+from tests.security.test_plugins import ACTION, RAW, give, home
 
 __all__ = ["home"]
 
@@ -78,7 +78,7 @@ async def _feed(lines: list[bytes], cut: bool) -> None:
     theirs.setblocking(True)
     theirs.sendall(b"\n".join(lines) + (b"" if cut else b"\n"))
     theirs.shutdown(socket.SHUT_WR)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         reason = await serving
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert reason
@@ -116,8 +116,11 @@ async def test_every_hostile_plugin_at_once_disturbs_no_other(home: Home, tmp_pa
         code = RAW + f"# {name}\nanswer(hear(), {{}})\nhear()\n{behaviour}\n"
         await home.add(package(tmp_path, f"hostile{number}", code, ACTION))
     names = [f"hostile{number}" for number in range(len(HOSTILE))]
+    for name in names:
+        await home.running(name)  # all attack at once, and not one after the other as they start
+        give(home, name, 2.0)
     attacks = [asyncio.create_task(_invoked(home, name)) for name in names]
-    for number in range(60):  # none of these calls is late: each has one second
+    for number in range(60):  # none of these calls fails or is late
         assert (await home.invoke("echo", "say", ["x", number]))["number"] == hex(number)
         assert "error" not in await home.ask("persist", {"put": {f"k{number}": "v"}})
     outcomes = await asyncio.gather(*attacks)
