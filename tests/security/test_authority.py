@@ -86,7 +86,7 @@ class House:
         """Check that invoking `action` raises a question and reaches nobody before the answer; the answer is no."""
         before, version = self.asked, self.authority.approvals.version
         task = asyncio.ensure_future(self.call("l2_invoke", "paychan", action, {"value": "0x1"}))
-        await asyncio.wait_for(self.authority.approvals.changed(version), 5)
+        await asyncio.wait_for(self.authority.approvals.changed(version), 60)
         [opened] = self.authority.approvals.list()
         assert self.asked == before
         self.authority.approvals.reject(opened.id)

@@ -83,12 +83,12 @@ async def test_a_lock_beats_an_unlock_that_began_before_it(tmp_path: Path) -> No
 
     def slow_open(password: str) -> Secrets:
         opening.set()
-        locked.wait(10)
+        locked.wait(60)
         return really_open(password)
 
     keystore.open = slow_open  # type: ignore[method-assign]
     unlocking = asyncio.ensure_future(handlers["admin_unlock"]({"password": PASSWORD}, context))
-    await asyncio.to_thread(opening.wait, 10)
+    await asyncio.to_thread(opening.wait, 60)
     assert await handlers["admin_lock"]({}, context) == {"locked": True}
     locked.set()
     with pytest.raises(RpcError, match="stay locked"):

@@ -114,7 +114,7 @@ class Scenario:
     async def finish(self, bench: Bench) -> list[dict[str, Any]]:
         """Start again and go on until everything is over."""
         await bench.rebuild()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not all(one["status"] == self.ends for one in bench.operations.get(PLUGIN)):
                 self.pass_time(bench)
                 await asyncio.sleep(0.001)

@@ -42,7 +42,7 @@ class Real:
 
 async def receipt_of(l1: L1, transaction_hash: str) -> Any:
     """Wait for the receipt: anvil mines a moment after it took the transaction."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (receipt := await l1.call("eth_getTransactionReceipt", transaction_hash)) is None:  # noqa: ASYNC110  anvil tells nobody
             await asyncio.sleep(0.005)
         return receipt
