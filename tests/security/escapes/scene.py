@@ -104,12 +104,17 @@ class Stage:
         shutil.rmtree(self.home)
 
     def _start_victim(self) -> int:
+        reading, writing = os.pipe()
         victim = os.fork()
         if victim == 0:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             become(self.user)
+            os.write(writing, b"x")
             while True:
                 signal.pause()
+        os.close(writing)
+        assert os.read(reading, 1) == b"x"  # before that a signal would end it, and it would be somebody else's
+        os.close(reading)
         return victim
 
     def _bound(self, family: int, kind: int, address: Any) -> socket.socket:
