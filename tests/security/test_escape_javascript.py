@@ -277,6 +277,7 @@ async def within(scene: dict[str, Any], form: Form, names: list[str]) -> tuple[f
         return jailed.layers, {name: await jailed.outcome(name) for name in names}
 
 
+@pytest.mark.timeout(400)  # five hundred attempts, and a deno for each that ends its process
 async def test_everything_succeeds_without_the_jail_and_nothing_in_any_form_of_it(stage: Stage) -> None:
     async with server() as http:
         rows, without = await free(stage, laid_out(stage, 0, http))
