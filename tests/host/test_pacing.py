@@ -26,7 +26,10 @@ async def test_time_is_counted_while_the_loop_is_held_and_not_while_it_waits(mon
         clock[0] += 1
         return "done"
 
-    working = asyncio.create_task(timed(work(), spent.append))
+    async def measured() -> str:
+        return await timed(work(), spent.append)
+
+    working = asyncio.create_task(measured())
     await waits.wait()
     clock[0] += 100  # others hold it
     go.set()
