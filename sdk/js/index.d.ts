@@ -62,10 +62,10 @@ export interface Layer1BlockTracker {
 /** The plugin's own ordered store; what a write resolved for is on disk. */
 export interface LocalDatabase {
   get(key: Blob): Promise<Blob | null>;
-  put(key: string, value: Blob): Promise<unknown>;
+  put(key: Blob, value: Blob): Promise<unknown>;
   delete(...keys: Blob[]): Promise<unknown>;
-  /** Write and delete in one atomic batch. */
-  write(put: Record<string, Blob>, remove?: Blob[]): Promise<unknown>;
+  /** Write and delete in one atomic batch; a Map or pairs where keys are bytes. */
+  write(put: Record<string, Blob> | Iterable<[Blob, Blob]>, remove?: Blob[]): Promise<unknown>;
   /** Items below `prefix`, or from `start` to before `end`, in key order. */
   scan(range?: { prefix?: Blob; start?: Blob; end?: Blob; limit?: number; reverse?: boolean }): Promise<[Blob, Blob][]>;
 }

@@ -53,6 +53,7 @@ async def test_each_service_answers_through_the_object_of_the_constructor(home: 
     assert await ask(home, "sign") is True
     assert await ask(home, "state") == 1
     assert await ask(home, "bytes") == [["a", 2, "object"], ["b", 3, "string"]]
+    assert await ask(home, "keys") == ["one", "two", "three"]
     waiting = asyncio.create_task(ask(home, "block"))
     async with asyncio.timeout(60):
         while not waiting.done():

@@ -181,6 +181,9 @@ async def test_the_store_writes_reads_and_scans(host: FakeHost) -> None:
     assert await store.scan(reverse=True, end="b") == [("a/2", b"\x00\xff"), ("a/1", "one")]
     await store.write({"c": "d"}, ["a/1", "none"])
     assert [key for key, _ in await store.scan()] == ["a/2", "b", "c"]
+    await store.put(b"\xff\x01", b"bytes")
+    await store.write({b"\xff\x02": "two", "text": "three"})
+    assert await store.get_many([b"\xff\x01", b"\xff\x02", "text"]) == [b"bytes", "two", "three"]
 
 
 async def test_services_ask_by_the_names_of_plugin_md(host: FakeHost) -> None:

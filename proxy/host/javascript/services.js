@@ -50,13 +50,15 @@ function logger(tell, level) {
 function database(request) {
   const load = async (params) => (await request("load", params)).items.map(([key, value]) => [unblob(key), unblob(value)]);
   const write = async (put, remove = []) => {
-    for (const [key, value] of Object.entries(put)) if (value === undefined) throw new TypeError(`the value of ${key} is undefined`);
-    const wire = Object.fromEntries(Object.entries(put).map(([key, value]) => [key, blob(value)]));
-    return request("persist", { put: wire, delete: remove.map(blob) });
+    const pairs = [...(typeof put[Symbol.iterator] === "function" ? put : Object.entries(put))];
+    for (const [key, value] of pairs) if (value === undefined) throw new TypeError(`the value of ${key} is undefined`);
+    const wire = pairs.map(([key, value]) => [blob(key), blob(value)]);
+    const named = pairs.every(([key]) => !(key instanceof Uint8Array)); // a member's name cannot be bytes: pairs can
+    return request("persist", { put: named ? Object.fromEntries(wire) : wire, delete: remove.map(blob) });
   };
   return {
     get: async (key) => (await load({ keys: [blob(key)] }))[0][1],
-    put: (key, value) => write({ [key]: value }),
+    put: (key, value) => write([[key, value]]),
     delete: (...keys) => write({}, keys),
     write,
     scan: ({ prefix, start, end, limit, reverse } = {}) => {

@@ -38,7 +38,7 @@ class Store:
         answer = await self._host.call("load", keys=[_to_wire(key) for key in keys])
         return [None if value is None else _from_wire(value) for _, value in answer["items"]]
 
-    async def put(self, key: str, value: Blob) -> None:
+    async def put(self, key: Blob, value: Blob) -> None:
         """Write one value."""
         await self.write({key: value})
 
@@ -46,9 +46,11 @@ class Store:
         """Delete keys; one that is not there is no error."""
         await self.write({}, keys)
 
-    async def write(self, put: Mapping[str, Blob], delete: Iterable[Blob] = ()) -> None:
-        """Write and delete in one atomic, synced batch. Keys of `put` are str: they travel as member names."""
-        wire = {key: _to_wire(value) for key, value in put.items()}
+    async def write(self, put: Mapping[Any, Blob], delete: Iterable[Blob] = ()) -> None:
+        """Write and delete in one atomic, synced batch."""
+        wire: Any = {key: _to_wire(value) for key, value in put.items()}
+        if any(not isinstance(key, str) for key in put):  # a member's name cannot be bytes: pairs can
+            wire = [[_to_wire(key), value] for key, value in wire.items()]
         await self._host.call("persist", put=wire, delete=[_to_wire(key) for key in delete])
 
     async def scan(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,9 +35,18 @@ class MemoryPipe:
             take(line)
 
 
+class Binary(bytes):
+    """A value that was written as bytes, and is read as bytes though it may be UTF-8."""
+
+
 def persist(items: dict[bytes, bytes], params: Mapping[str, Any]) -> dict[str, Any]:
     """Apply a `persist` to a store."""
-    put = {to_bytes(key): to_bytes(value) for key, value in (params.get("put") or {}).items()}
+    given = params.get("put") or {}
+    pairs = given.items() if isinstance(given, Mapping) else given
+    put = {
+        to_bytes(key): Binary(to_bytes(value)) if isinstance(value, Mapping) else to_bytes(value)
+        for key, value in pairs
+    }
     delete = [to_bytes(key) for key in params.get("delete") or []]
     items.update(put)
     for key in delete:
@@ -55,7 +65,9 @@ def load(items: Mapping[bytes, bytes], params: Mapping[str, Any]) -> dict[str, A
     )
     if params.get("reverse"):
         found.reverse()
-    return {"items": [[_value(key), _value(items[key])] for key in found[: params.get("limit")]]}
+    binary = any(isinstance(params.get(bound), Mapping) for bound in ("prefix", "start", "end"))
+    named = found[: params.get("limit")]
+    return {"items": [[_value(Binary(key) if binary else key), _value(items[key])] for key in named]}
 
 
 def to_bytes(wire: Any) -> bytes:
@@ -66,7 +78,7 @@ def to_bytes(wire: Any) -> bytes:
 def _value(raw: bytes | None) -> Any:
     if raw is None:
         return None
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(raw).decode()}
+    if not isinstance(raw, Binary):
+        with contextlib.suppress(UnicodeDecodeError):
+            return raw.decode()
+    return {"base64": base64.b64encode(raw).decode()}

@@ -31,6 +31,10 @@ export default class Proposal {
     return { before: before ?? "nothing" };
   }
 
+  onBlock() {
+    if (this.told) this.told.onBlock += 1;
+  }
+
   async ask(what) {
     const asked = {
       given: async () => Object.keys(this.given).sort(),
@@ -48,6 +52,19 @@ export default class Proposal {
         await this.localDatabase.write({ a: new Uint8Array([1, 255]), b: "two" }, ["c"]);
         return (await this.localDatabase.scan({ limit: 2 })).map(([key, value]) => [key, value.length, typeof value]);
       },
+      keys: async () => {
+        const key = new Uint8Array([255, 1]);
+        await this.localDatabase.put(key, "one");
+        await this.localDatabase.write(new Map([[new Uint8Array([255, 2]), "two"], ["text", "three"]]));
+        return [await this.localDatabase.get(key), await this.localDatabase.get(new Uint8Array([255, 2])), await this.localDatabase.get("text")];
+      },
+      heads: async () => {
+        this.told = { latest: [], onBlock: 0 };
+        this.layer1BlockTracker.on("latest", (block) => this.told.latest.push(Number(block)));
+        for (const name of ["one", "two"]) await this.layer1Provider.watch({ name, blocks: true });
+      },
+      told: () => this.told,
+      patch: () => this.state.update({ patch: { more: 4n } }),
       mine: () => Promise.reject(Object.assign(new Error("no such luck"), { name: "ActionError", code: 7, spent: false })),
       bug: () => this.nothing.here,
       unawaited: async () => void this.localDatabase.put("a", 5),

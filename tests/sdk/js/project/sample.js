@@ -63,6 +63,12 @@ const WHAT = {
     return [account.path, path, again === account.address, (await this.keys.hash({ abi: ["uint8"], values: [1n] })).length];
   },
   async exported() { return (await this.keys.derive("1'")).privateKey; },
+  async bytes() {
+    await this.localDatabase.put(new Uint8Array([255, 97]), new Uint8Array([97]));
+    const [[key, value]] = await this.localDatabase.scan({ prefix: new Uint8Array([255]) });
+    await this.localDatabase.delete(key);
+    return [[...key], [...value]];
+  },
   number() { return this.localDatabase.put("k", 5); },
   unsigned() { return this.keys.recover({ message: "hello", signature: "0x00" }); },
   async money() {

@@ -58,6 +58,7 @@ Deno.test("store, keys, state, log", async () => {
   const { host, run } = await started();
   assert.deepEqual(await run("store"), [[["a/2", 3], ["a/1", 2]], null]);
   assert.deepEqual(await run("keys"), ["0'", "7'", true, 66]);
+  assert.deepEqual(await run("bytes"), [[255, 97], [97]]);
   await assert.rejects(run("number"), refusal(-32602, "strings or Uint8Array, not 5"));
   await assert.rejects(run("unsigned"), refusal(-32602, "low s"));
   assert.deepEqual(await run("state"), [1, 2]);
