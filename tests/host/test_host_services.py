@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -221,6 +222,43 @@ async def test_published_state_is_per_origin_and_persisted(home: Home) -> None:
     await home.plugins.start()
     assert (await home.plugins.get_state("echo", "/a", False, SITE))["state"] == {"b": 1, "mine": 2}
     assert (await home.plugins.get_state("echo", None, True, OTHER))["state"] == {"asked": True, "for": str(OTHER)}
+
+
+FORGETFUL = """
+from l2proxy_sdk import Plugin, Uint64, action
+
+class Forgetful(Plugin):
+    @action(approval="never")
+    async def publish(self, number: Uint64) -> None:
+        await self.state.update({"number": number})
+
+    @action(approval="never")
+    async def add(self, more: Uint64) -> None:
+        await self.state.update(patch={"more": more})
+"""
+
+
+async def test_a_state_outlives_the_process_that_published_it(home: Home, tmp_path: Path) -> None:
+    folder = tmp_path / "forgetful"
+    folder.mkdir()
+    (folder / "forgetful.py").write_text(FORGETFUL)
+    tables = "".join(
+        f'[[action]]\nname = "{name}"\ndescription = ""\nparams = [{{ name = "{param}", type = "uint64" }}]\napproval = "never"\n'
+        for name, param in (("publish", "number"), ("add", "more"))
+    )
+    (folder / "plugin.toml").write_text(
+        'id = "forgetful"\nname = "F"\nversion = "1.0.0"\ndescription = ""\nruntime = "python"\napi = 1\n'
+        f'entry = "forgetful:Forgetful"\n[keys]\npath = "m/7009\'/0\'/0\'"\n{tables}'
+    )
+    await home.add(folder)
+    assert (await home.plugins.get_state("forgetful", None, True, SITE))["state"] == {}
+    await home.invoke("forgetful", "publish", [5])
+    await home.close()
+    home.open()
+    await home.plugins.start()
+    assert (await home.plugins.get_state("forgetful", None, True, SITE))["state"] == {"number": 5}
+    await home.invoke("forgetful", "add", [6])  # the plugin knows the patch alone
+    assert (await home.plugins.get_state("forgetful", None, True, SITE))["state"] == {"number": 5, "more": 6}
 
 
 async def test_what_is_answered_for_one_origin_is_shown_to_no_other(home: Home) -> None:

@@ -62,6 +62,17 @@ async def test_each_service_answers_through_the_object_of_the_constructor(home: 
     assert (await waiting).startswith("0x")
 
 
+async def test_a_state_outlives_the_process_that_published_it(home: Home) -> None:
+    await home.add(PROPOSAL)
+    await ask(home, "state")
+    await home.close()
+    home.open()
+    await home.plugins.start()
+    assert (await home.plugins.get_state("proposal", None, True, SITE))["state"] == {"paid": "0x3"}
+    assert await ask(home, "patch") == 2  # the plugin knows the patch alone
+    assert (await home.plugins.get_state("proposal", None, True, SITE))["state"] == {"paid": "0x3", "more": "0x4"}
+
+
 async def test_errors_say_what_the_author_says_and_nothing_of_the_code(home: Home) -> None:
     await home.add(PROPOSAL)
     with pytest.raises(PluginFailed) as own:

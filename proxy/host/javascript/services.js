@@ -26,7 +26,10 @@ export function services({ request, tell, state, blocks }) {
     state: {
       update: async (change) => {
         const answer = await request("updateLayer2State", change);
-        if (change.origin === undefined) state.published = change.state ?? merged(state.published, change.patch);
+        if (change.origin === undefined) {
+          state.published = change.state ?? merged(state.published, change.patch);
+          state.isWhole ||= change.state !== undefined;
+        }
         return Number(answer.revision);
       },
     },

@@ -35,7 +35,7 @@ export class Session {
   #unanswered = 0; // bytes
   #unsaid = 0; // what had no answer, and no room
   #serving = new AsyncLocalStorage();
-  #state = { published: {}, ready: false };
+  #state = { published: {}, isWhole: false, ready: false }; // isWhole: what an earlier life published is known to the proxy alone
   #blocks = new Set();
   #stopped = false;
 
@@ -155,7 +155,7 @@ export class Session {
   }
 
   async getLayer2State({ path, origin }) {
-    return await this.hook("getLayer2State", path, origin) ?? this.#state.published;
+    return await this.hook("getLayer2State", path, origin) ?? (this.#state.isWhole ? this.#state.published : null);
   }
 
   async block({ number, hash, timestamp }) {

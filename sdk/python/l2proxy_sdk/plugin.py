@@ -82,8 +82,8 @@ class Plugin:
         """Finish up; the process ends when this returns."""
 
     async def get_layer2_state(self, path: str | None, origin: str) -> Any:
-        """Return the state as it is now (all of it; the proxy resolves `path`). Default: what was last published."""
-        return self.state.published
+        """Return the state as it is now (all of it; the proxy resolves `path`). None, the default: what was last published."""
+        return self.state.published if self.state.is_whole else None
 
     async def on_block(self, number: int, block_hash: str, timestamp: int) -> None:
         """A new block of a watch with `blocks`; timestamp in unix seconds of the chain."""

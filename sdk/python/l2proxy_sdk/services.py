@@ -271,6 +271,7 @@ class State:
     def __init__(self, host: Host) -> None:
         self._host = host
         self.published: dict[str, Any] = {}
+        self.is_whole = False  # `published` is all of it: what an earlier life published is known to the proxy alone
 
     async def update(
         self,
@@ -285,6 +286,7 @@ class State:
         row = await self._host.call("updateLayer2State", state=whole, patch=change, origin=origin)
         if origin is None:
             self.published = whole if whole is not None else merge_patch(self.published, change or {})
+            self.is_whole = self.is_whole or whole is not None
         return quantity(row.get("revision", 0), "revision")
 
 
