@@ -62,6 +62,27 @@ async def test_each_service_answers_through_the_object_of_the_constructor(home: 
     assert (await waiting).startswith("0x")
 
 
+async def test_the_block_tracker_tells_a_block_once_however_many_watches_bring_it(home: Home) -> None:
+    await home.add(PROPOSAL)
+    await home.invoke("proposal", "ask", ["heads"])
+    first = len(home.l1.chain)
+    home.l1.grow()
+    home.l1.grow()
+    told = await _told(home, 6)  # of the tracker's own watch and of two others
+    assert told["latest"] == [first, first + 1]
+    home.l1.rewind(1)
+    home.l1.grow()
+    assert (await _told(home, 9))["latest"] == [first, first + 1, first + 1]
+
+
+async def _told(home: Home, deliveries: int) -> Any:
+    async with asyncio.timeout(60):
+        while True:
+            told = await ask(home, "told")
+            if told["onBlock"] >= deliveries:
+                return told
+
+
 async def test_a_state_outlives_the_process_that_published_it(home: Home) -> None:
     await home.add(PROPOSAL)
     await ask(home, "state")

@@ -4,6 +4,7 @@
 
 const LOGGED = 4096; // characters of a message, as many as the log keeps
 const BLOCKS = "layer1-block-tracker"; // the watch behind layer1BlockTracker
+const REMEMBERED = 256; // blocks the tracker tells apart
 
 /** Return what is injected beside layer1NetworkId and layer1OwnerAddress. `state`: {published, ready}, kept by the session. */
 export function services({ request, tell, state, blocks }) {
@@ -103,9 +104,12 @@ function gateway(request) {
 
 function blockTracker(request, blocks) {
   let current = null, watching = null;
-  const listeners = new Map();
+  const listeners = new Map(), seen = new Map();
   const watch = () => watching ??= request("layer1.watch", { name: BLOCKS, blocks: true });
   blocks.add((block) => {
+    if (seen.get(block.number) === block.hash) return; // another watch of blocks brought it
+    seen.set(block.number, block.hash);
+    if (seen.size > REMEMBERED) seen.delete(seen.keys().next().value);
     const before = current;
     current = quantity(block.number);
     for (const listener of listeners.get("latest") ?? []) listener(current);
