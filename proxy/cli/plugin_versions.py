@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from proxy.cli.plugin_shown import PURPOSE, absolute, shown, terminal
-from proxy.cli.session import A_FILE, USAGE, Failure, Session, printable, session_options
+from proxy.cli.session import A_FILE, Session, printable, session_options
 
 
 @click.command()
@@ -21,7 +21,9 @@ from proxy.cli.session import A_FILE, USAGE, Failure, Session, printable, sessio
 @click.option(
     "--grant", "grants", metavar="all|NAME,…", multiple=True, help="What it may have that is new or means more."
 )
-@click.option("--yes", is_flag=True, help="Take it without being asked; nothing new is granted but what --grant names.")
+@click.option(
+    "--yes", is_flag=True, help="Take it without being asked, as with --grant and where there is no terminal."
+)
 @session_options
 def update(
     session: Session,
@@ -36,7 +38,7 @@ def update(
     """Take another version of a plugin, from SOURCE or (a directory) from where it came.
 
     Its store is kept and a snapshot of it taken. What is new or means more than before is granted only if you say so;
-    actions that changed lose what sites and rules had for them.
+    actions that changed lose what sites and rules had for them. Naming the version is taking it: a terminal asks once more.
     """
     chosen = [name.strip() for text in grants for name in text.split(",") if name.strip()]
     params: dict[str, Any] = {"id": id, "hub": hub, "gateways": list(gateways), "grants": chosen}
@@ -46,9 +48,7 @@ def update(
     if not session.json:
         click.echo(shown(found, None, hub, gateways))
         click.echo(_changes(found))
-    if not yes:
-        if not terminal():
-            raise Failure("say --yes to take it (there is no terminal to ask on)", USAGE)
+    if terminal() and not (yes or chosen or session.json):
         asked = [name for name in found["asksAgain"] if name not in found["grants"]]
         params["grants"] = chosen + [name for name in asked if click.confirm(f"Allow it to {PURPOSE[name]}? [{name}]")]
         click.confirm("Take this version?", abort=True)
@@ -62,7 +62,7 @@ def update(
 @click.command()
 @click.argument("id")
 @click.option("--store", is_flag=True, help="Put back its data of then as well; the data of now is kept beside it.")
-@click.option("--yes", is_flag=True, help="Go back without being asked.")
+@click.option("--yes", is_flag=True, help="Go back without being asked, as where there is no terminal.")
 @session_options
 def rollback(session: Session, id: str, store: bool, yes: bool) -> None:  # noqa: A002
     """Go back to the version before the last update.
@@ -75,9 +75,7 @@ def rollback(session: Session, id: str, store: bool, yes: bool) -> None:  # noqa
         click.echo(printable(f"  source   {found['source']}"))
         click.echo(printable(f"  digest   {found['digest']}"))
         click.echo(_changes(found))
-    if not yes:
-        if not terminal():
-            raise Failure("say --yes to go back (there is no terminal to ask on)", USAGE)
+    if terminal() and not (yes or session.json):
         click.confirm("Go back to this version?", abort=True)
     taken = session.call("admin_pluginRollback", {"id": id, "store": store, "digest": found["digest"]})
     session.show(taken, lambda value: f"{value['id']} is {value['version']} again")

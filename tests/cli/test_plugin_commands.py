@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,48 @@ def test_on_a_terminal_each_grant_is_asked(home: Home, monkeypatch: pytest.Monke
     assert ended.exit_code == 0, ended.output
     assert "connected sites may call this unasked" in ended.output
     assert json.loads(run("info", "echo", "--json").output)["grants"] == ["store", "layer1"]
+
+
+def test_update_and_rollback_without_a_terminal_take_it_and_grant_nothing_new(home: Home, tmp_path: Path) -> None:
+    folder = shutil.copytree(ECHO, tmp_path / "echo", ignore=shutil.ignore_patterns("__pycache__"))
+    manifest = (folder / "plugin.toml").read_text()
+    assert run("add", str(folder), "--grant", "all").exit_code == 0
+    assert 'version = "1.0.0"' in manifest
+    (folder / "plugin.toml").write_text(
+        manifest.replace('version = "1.0.0"', 'version = "1.1.0"').replace(
+            "[permissions]", "[permissions]\ntransfer = true"
+        )
+    )
+    taken = run("update", "echo")
+    assert (taken.exit_code, "not granted unless you name it: transfer" in taken.output) == (0, True), taken.output
+    assert _installed() == ("1.1.0", ["keys", "layer1", "store"])
+    assert run("rollback", "echo", "--json").exit_code == 0
+    assert _installed() == ("1.0.0", ["keys", "layer1", "store"])
+    assert run("update", "echo", "--grant", "transfer").exit_code == 0
+    assert _installed() == ("1.1.0", ["keys", "layer1", "store", "transfer"])
+
+
+def test_on_a_terminal_update_and_rollback_ask_first(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(ECHO, tmp_path / "echo", ignore=shutil.ignore_patterns("__pycache__"))
+    assert run("add", str(folder), "--grant", "all").exit_code == 0
+    monkeypatch.setattr("proxy.cli.plugin_versions.terminal", lambda: True)
+    (folder / "plugin.toml").write_text(
+        (folder / "plugin.toml").read_text().replace('version = "1.0.0"', 'version = "1.1.0"')
+    )
+    assert run("update", "echo", typed="n\n").exit_code == 1
+    assert _installed()[0] == "1.0.0"
+    assert run("update", "echo", typed="y\n").exit_code == 0
+    assert run("rollback", "echo", typed="n\n").exit_code == 1
+    assert _installed()[0] == "1.1.0"
+    assert run("rollback", "echo", "--yes").exit_code == 0
+    assert _installed()[0] == "1.0.0"
+
+
+def _installed() -> tuple[str, list[str]]:
+    found = json.loads(run("info", "echo", "--json").output)
+    return found["version"], sorted(found["grants"])
 
 
 def test_check_compares_the_code_with_the_manifest(tmp_path: Path) -> None:
