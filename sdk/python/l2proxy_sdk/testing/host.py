@@ -1,14 +1,15 @@
 """`FakeHost`: the proxy's side of the channel for tests, in the plugin's own process.
 
-It answers every host call of plugin.md from memory, delivers hub messages, logs and operations in order, one in flight per
-kind, and can be killed at any host call, so that a test can show what a crash leaves behind.
+It answers every host call of plugin.md from memory, delivers hub messages, blocks, logs, operations and timers in order, one in
+flight per kind, and can be killed at any host call, so that a test can show what a crash leaves behind.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,10 +18,13 @@ from l2proxy_sdk.errors import ChannelClosed
 from l2proxy_sdk.peer import Failure, Peer
 from l2proxy_sdk.services import merge_patch
 from l2proxy_sdk.session import Session
+from l2proxy_sdk.values import quantity
 
-from . import memory
+from . import memory, watches
+from .clock import FakeClock
 from .crypto import Crypto, PretendCrypto
 from .hub import FakeHub, HubPort
+from .layer1 import FakeLayer1
 
 Layer1 = Callable[[str, list[Any]], Awaitable[Any]]
 Execute = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -36,6 +40,7 @@ class FakeHost:
 
     `execute(kind, params)` carries out a deposit, withdrawal, plan, send or transfer and returns a step's members (hashes,
     blockNumber); raising an exception makes the operation fail. Without it operations stay "awaiting_approval".
+    `layer1` is a FakeLayer1, `layer1_at(url)` or any `(method, params)` callable; `clock` moves by `advance` and `mine` alone.
     """
 
     def __init__(
@@ -51,7 +56,10 @@ class FakeHost:
         layer1: Layer1 | None = None,
         execute: Execute | None = None,
         manifest: Mapping[str, Any] | None = None,
+        clock: FakeClock | None = None,
     ) -> None:
+        self.clock = clock or FakeClock()
+        self.layer1 = layer1
         self.chain_id = chain_id
         self.crypto: Crypto = crypto or PretendCrypto()
         self.owner = owner or self.crypto.account("owner")[0]
@@ -134,6 +142,38 @@ class FakeHost:
             watch["cursor"] = upto + 1
             if logs:
                 await self._peer.request("logs", {"watch": name, "logs": logs, "removed": False})
+
+    async def follow(self) -> None:
+        """Deliver to every watch what L1 has that was not delivered yet, and fire the timers of those blocks."""
+        if self._layer1 is None:
+            raise RuntimeError("this host has no L1: give it a `layer1`")
+        head = await watches.follow(self.watches, self._layer1, self._peer.request)
+        for timer in watches.due(self.timers, "block", head):
+            await self.fire(timer)
+
+    async def mine(self, logs: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Mine a block on a FakeLayer1, 12 s later, with `logs` in it; deliver it and fire the timers that are due."""
+        chain = self._chain()
+        await self.advance(12)
+        chain.mine(logs, timestamp=max(int(self.clock.now), int(chain.head["timestamp"], 16) + 1))
+        await self.follow()
+
+    async def reorg(self, depth: int = 1) -> None:
+        """Replace the last `depth` blocks of a FakeLayer1 by others without logs, and deliver what that means."""
+        await watches.reorg(self.watches, self._chain(), depth, self._peer.request)
+
+    async def advance(self, seconds: float) -> None:
+        """Move the clock, firing each timer on the way at its moment."""
+        end = self.clock.now + seconds
+        while timers := watches.due(self.timers, "time", end):
+            self.clock.advance(max(0, watches.moment(self.timers[timers[0]]["time"]) - self.clock.now))
+            await self.fire(timers[0])
+        self.clock.advance(end - self.clock.now)
+
+    def _chain(self) -> FakeLayer1:
+        if not isinstance(self._layer1, FakeLayer1):
+            raise TypeError("this needs a FakeLayer1: `FakeHost(Plugin, layer1=FakeLayer1())`")
+        return self._layer1
 
     async def fire(self, timer: str, *, missed: bool = False) -> None:
         """Fire a timer of `schedule`, whatever its moment."""
@@ -241,7 +281,9 @@ class FakeHost:
         return await self._layer1(params["method"], params["params"])
 
     async def _on_layer1_watch(self, params: dict[str, Any]) -> Any:
-        cursor = {"cursor": int(params["from"], 16)} if "from" in params else {}
+        cursor = {"cursor": quantity(params["from"], "from")} if "from" in params else {}
+        if isinstance(self._layer1, FakeLayer1) and not cursor:
+            cursor = {"cursor": len(self._layer1.blocks)}
         self.watches[params["name"]] = params | cursor
         return {}
 
@@ -251,10 +293,19 @@ class FakeHost:
 
     async def _on_hub_send(self, params: dict[str, Any]) -> Any:
         try:
-            await self.hub.send(params["text"])
+            await self.hub.send(params["text"] if "text" in params else base64.b64decode(params["base64"]))
         except ConnectionError as error:
             raise Failure({"code": 4900, "message": str(error)}) from None
         return {}
+
+    async def _on_hub_request(self, params: dict[str, Any]) -> Any:
+        if not isinstance(self.hub, FakeHub):
+            raise Failure({"code": 4100, "message": "this hub takes no requests"})
+        try:
+            answer = await self.hub.request({name: value for name, value in params.items() if name != "call"})
+        except ConnectionError as error:
+            raise Failure({"code": 4900, "message": str(error)}) from None
+        return {"status": 200, "headers": {}} | answer
 
     async def _on_schedule(self, params: dict[str, Any]) -> Any:
         if params.get("cancel"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -15,18 +16,28 @@ class HubPort(Protocol):
     async def connect(self, deliver: Deliver) -> None:
         """Begin; deliver "open" when connected."""
 
-    async def send(self, message: str) -> None:
-        """Send a message of the plugin. Raises ConnectionError while away."""
+    async def send(self, message: Any) -> None:
+        """Send a message of the plugin, str or bytes. Raises ConnectionError while away."""
 
     async def close(self) -> None:
         """End the connection without telling the plugin."""
 
 
 class FakeHub:
-    """Keeps what the plugin sent; `answer`, if given, is asked for a reply to each message."""
+    """Keeps what the plugin sent; `answer`, if given, is asked for a reply to each message.
 
-    def __init__(self, answer: Callable[[str], Awaitable[str | None]] | None = None, *, online: bool = True) -> None:
-        self.sent: asyncio.Queue[str] = asyncio.Queue()
+    `respond(request)` answers the requests to an HTTP hub, `{method, path, headers, body?}`, with `{status?, headers?, body?}`.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Any], Awaitable[Any]] | None = None,
+        *,
+        respond: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]] | None = None,
+        online: bool = True,
+    ) -> None:
+        self.sent: asyncio.Queue[Any] = asyncio.Queue()
+        self._respond = respond
         self._answer = answer
         self._online = online
         self._deliver: Deliver | None = None
@@ -37,7 +48,7 @@ class FakeHub:
         if self._online:
             deliver({"event": "open"})
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: Any) -> None:
         """Keep the message, and deliver the reply."""
         if not self._online:
             raise ConnectionError("the hub is away")
@@ -46,9 +57,16 @@ class FakeHub:
         if reply is not None:
             self.deliver(reply)
 
-    def deliver(self, text: str) -> None:
+    async def request(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Answer a request of the plugin to an HTTP hub."""
+        if not self._online or self._respond is None:
+            raise ConnectionError("the hub is away" if not self._online else "this hub has no `respond`")
+        return await self._respond(asked)
+
+    def deliver(self, message: str | bytes) -> None:
         """Send the plugin a message."""
-        self._event({"event": "message", "text": text})
+        shown = {"text": message} if isinstance(message, str) else {"base64": base64.b64encode(message).decode()}
+        self._event({"event": "message", **shown})
 
     def go_online(self) -> None:
         """Connect again."""
