@@ -104,6 +104,8 @@ async def test_errors_say_what_the_author_says_and_nothing_of_the_code(home: Hom
         "message": "no such luck",
         "data": {"spent": False},
     }
+    with pytest.raises(PluginFailed, match="the reason is in its log"):
+        await home.invoke("proposal", "ask", ["huge"])  # a code that JSON writes as no integer
     with pytest.raises(RpcError) as refused:
         await home.invoke("proposal", "ask", ["refused"])
     assert "eth_sendRawTransaction" in str(refused.value.to_json())

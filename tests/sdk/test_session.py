@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from l2proxy_sdk import HostError
+from l2proxy_sdk import ActionError, HostError, Plugin, action
 from l2proxy_sdk.testing import FakeHost, FakeHub
 
 from tests.sdk.sample import Sample
@@ -89,6 +89,20 @@ async def test_an_action_error_reaches_the_caller_whole(host: FakeHost) -> None:
             await host.invoke("refuse", spent=spent)
         error = caught.value
         assert (error.code, error.message, error.data, error.spent) == (7, "too much", {"left": "0x1"}, shown)
+
+
+@pytest.mark.parametrize("code", ["seven", None, 7.0, True, 10**400])
+async def test_an_action_error_whose_code_is_no_integer_is_the_authors_bug(code: Any) -> None:
+    class Wrong(Plugin):
+        @action(approval="never")
+        async def fail(self) -> None:
+            raise ActionError(code, "no such luck")
+
+    host = FakeHost(Wrong)
+    await host.start()
+    with pytest.raises(HostError, match="the reason is in its log"):
+        await host.invoke("fail")
+    await host.stop()
 
 
 async def test_a_traceback_goes_to_the_log_and_never_to_the_caller(

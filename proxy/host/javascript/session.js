@@ -212,7 +212,7 @@ function refusal(id, error) {
 function shown(error) {
   if (error instanceof ActionRefused) return { code: -32602, message: error.message, spent: false };
   if (error?.ofHost === true) return { code: error.code, message: error.message };
-  if (error?.name === "ActionError" && Number.isInteger(error.code)) {
+  if (error?.name === "ActionError" && Number.isSafeInteger(error.code)) {
     const { code, message, data, spent } = error;
     return { code, message: String(message), data, ...(spent === false && { spent }) };
   }

@@ -24,13 +24,16 @@ class ActionError(SdkError):
     """Raise it in an action: the caller gets `code`, `message` and `data` inside a -32010 error.
 
     `spent=False` says that nothing was spent: the proxy gives the budget reservation back. Unknown counts as spent
-    (hardening.md 15), so leave it out when in doubt. `data` must be a JSON value.
+    (hardening.md 15), so leave it out when in doubt. `data` must be a JSON value. Raises TypeError where `code` is
+    no integer that JSON can carry: such an error on the wire would end the process.
     """
 
     def __init__(self, code: int, message: str, data: Any = None, *, spent: bool = True) -> None:
         super().__init__(message)
-        self.code = code
-        self.message = message
+        if not isinstance(code, int) or isinstance(code, bool) or abs(code) >= 2**53:
+            raise TypeError("the code of an ActionError is an integer of less than 2**53")
+        self.code = int(code)
+        self.message = str(message)
         self.data = data
         self.spent = spent
 

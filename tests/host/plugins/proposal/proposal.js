@@ -66,6 +66,7 @@ export default class Proposal {
       told: () => this.told,
       patch: () => this.state.update({ patch: { more: 4n } }),
       mine: () => Promise.reject(Object.assign(new Error("no such luck"), { name: "ActionError", code: 7, spent: false })),
+      huge: () => Promise.reject(Object.assign(new Error("no such luck"), { name: "ActionError", code: 1e300 })),
       bug: () => this.nothing.here,
       unawaited: async () => void this.localDatabase.put("a", 5),
       print: async () => console.log("printed and nowhere else"),
