@@ -87,6 +87,8 @@ def _of_path(body: str, digest: str) -> Source:
         if not digest:
             raise ManifestError(f"{shorten(path.name)}: say its sha256 as well, {shorten(path.name)}#sha256=…")
         return Source("archive", str(path.resolve()), sha256=digest)
+    if path.is_file():
+        raise ManifestError(f"{shorten(path.name)}: an archive's name ends in {', '.join(SUFFIXES)}")
     if digest:
         raise ManifestError("a directory has no sha256 of its own; leave #sha256=… out")
     if not path.is_dir():

@@ -219,6 +219,7 @@ async def test_an_archive_is_taken_at_its_digest_alone(tmp_path: Path) -> None:
         ("/nowhere/x.tar.gz", "say its sha256"),
         ("/tmp#sha256=" + "0" * 64, "has no sha256"),
         ("/nowhere/at/all", "no directory"),
+        (f"{__file__}#sha256=" + "0" * 64, "name ends in .whl, .zip, .tar.gz, .tgz"),
     ],
 )
 def test_sources_that_are_none(text: str, says: str) -> None:
