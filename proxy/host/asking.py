@@ -45,6 +45,7 @@ class Asking:
             if call is None:
                 call = await hosted.calls.begin(origin, lambda: self._still_may(origin, plugin_id, action))
             try:
+                await hosted.check_files()
                 channel = hosted.life.live or await self._channel(hosted)
                 asked = {
                     "call": call.id,

@@ -25,7 +25,6 @@ from proxy.host.installed import InstalledPlugin
 from proxy.host.lifecycle import Life, NotAsInstalled, Status
 from proxy.host.operation_news import OperationNews
 from proxy.host.operation_records import OVER
-from proxy.host.package import is_as_stored
 from proxy.host.plugin_log import PluginLog
 from proxy.host.ports import Ports
 from proxy.host.provider import Asker, HostMethod, Nothing, Provider
@@ -47,6 +46,7 @@ from proxy.host.services.watches import Watches
 from proxy.host.services.worker import Worker
 from proxy.host.state import States
 from proxy.host.store_opening import OpenedStore
+from proxy.host.tampering import StoredFiles
 from proxy.storage.counter import Counter
 
 log = logging.getLogger("l2proxy.host")
@@ -78,6 +78,7 @@ class Hosted:
     ) -> None:
         self.plugin = plugin
         self.ready = False
+        self._files = StoredFiles(plugin.folder, plugin.digest)
         self.sandbox: Sandbox | None = None  # of the process that runs or ran last
         self._unsandboxed = unsandboxed
         self._ports = ports
@@ -183,6 +184,20 @@ class Hosted:
         """Return what it has done and takes."""
         return figures_of(self.life, self.calls, self.deliveries, self.store, self.invokes, self.errors)
 
+    async def check_files(self) -> None:
+        """Disable it where its files are no longer those that were installed; costs a look at each."""
+        if self._files.look_changed():
+            await self._compare_files()
+
+    def notice_changes(self) -> None:
+        """Do what `check_files` does, without waiting for it."""
+        if self._files.look_changed():
+            self._background.start(self._compare_files(), f"files of {self.plugin.id}")
+
+    async def _compare_files(self) -> None:
+        if not await asyncio.to_thread(self._files.are_as_stored):
+            self.life.refuse(CHANGED)
+
     def poke(self) -> None:
         """The head has changed."""
         self.watches.poke()
@@ -212,7 +227,7 @@ class Hosted:
 
     async def _spawn(self) -> process.PluginProcess:
         manifest = self.plugin.manifest
-        if not await asyncio.to_thread(is_as_stored, self.plugin.folder, self.plugin.digest):
+        if not await asyncio.to_thread(self._files.are_as_stored):
             raise NotAsInstalled(CHANGED)
         wanted = manifest.permissions
         await self._look_at_store()

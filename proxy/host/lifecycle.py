@@ -96,6 +96,7 @@ class Life:
         self._crashes = Crashes(back_off, on_watch, clock)
         self.starts = 0  # processes since the daemon began
         self.watches_only = False  # quarantined, but for its watch
+        self._unfit = ""
         self._channel: Channel | None = None
         self._process: PluginProcess | None = None
         self._changed = asyncio.Event()
@@ -156,15 +157,17 @@ class Life:
                 await self._wait_for_disk(f"waits for the disk: {error}")
                 continue
             except NotAsInstalled as error:
-                self.disable(str(error))
-                self._on_quarantine(self.why)
-                return
+                self._unfit = why = str(error)
             except Unsandboxed as error:
                 self.disable(f"it would run without a sandbox: {error}; `--allow-unsandboxed {self.plugin_id}` lets it")
                 self._output.host(f"the plugin does not run: {self.why}")
                 return
             if self._stop.is_set():
                 break
+            if self._unfit:
+                self.disable(self._unfit)
+                self._on_quarantine(self.why)
+                return
             if not await self._after_crash(why):
                 return
         self._become(Status.STOPPED)
@@ -181,6 +184,11 @@ class Life:
             self._channel.end(why)
         if self._process is not None:
             self._process.kill()
+
+    def refuse(self, why: str) -> None:
+        """End the running process for good: its files are not what the owner agreed to any more."""
+        self._unfit = why
+        self.kill(why)
 
     def disable(self, why: str) -> None:
         """Refuse everything from now on: the plugin's files are not what the owner agreed to."""

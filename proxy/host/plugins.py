@@ -145,6 +145,7 @@ class Plugins:
             return {"status": lifecycle.Status.DISABLED.value, "sandbox": None, "why": unreadable.why_disabled}
         if (hosted := self._hosted.get(plugin_id)) is None:
             return {"status": lifecycle.Status.STOPPING.value, "sandbox": None, "why": "it is being exchanged"}
+        hosted.notice_changes()
         shown: dict[str, Any] = {"status": hosted.life.status.value, "sandbox": None}
         if hosted.sandbox is not None:
             shown.update(hosted.sandbox.shown())

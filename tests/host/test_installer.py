@@ -207,6 +207,29 @@ async def test_a_file_changed_while_it_runs_keeps_it_from_starting_again(home: H
     assert (await admin(home, "List"))[0]["why"] == "its files changed after it was installed"
 
 
+async def test_a_file_changed_while_it_runs_is_noticed_by_the_next_invoke(home: Home) -> None:
+    await home.add(ECHO)
+    assert await home.invoke("echo", "count") == {"count": "0x1"}
+    process = home.plugins.status("echo")["pid"]
+    code = home.plugins.get("echo").folder / "echo.py"  # type: ignore[union-attr]
+    os.utime(code, (1, 1))  # looks otherwise, and is the same
+    _looked(home)
+    assert await home.invoke("echo", "count") == {"count": "0x2"}
+    assert home.plugins.status("echo")["pid"] == process
+    code.chmod(0o600)
+    code.write_bytes(code.read_bytes() + b"\n")
+    _looked(home)
+    with pytest.raises(PluginUnavailable, match="disabled"):
+        await home.invoke("echo", "count")
+    assert "changed after it was installed" in home.notices[-1]
+    assert (await admin(home, "List"))[0]["why"] == "its files changed after it was installed"
+
+
+def _looked(home: Home) -> None:
+    """Let the look at the files be due again: it takes a fiftieth of the time at most."""
+    home.plugins._hosted["echo"]._files._again = 0.0
+
+
 async def test_compiled_code_beside_the_stored_files_disables_the_plugin(home: Home) -> None:
     await home.add(ECHO)
     folder = home.plugins.get("echo").folder  # type: ignore[union-attr]
