@@ -81,6 +81,8 @@ class Asking:
         return {"plugin": plugin_id, "revision": hex(published.revision), "block": hex(published.block), "state": state}
 
     async def _channel(self, hosted: Hosted) -> Channel:
+        if hosted.life.waits_for_unlock:  # nobody knows when that comes: the caller is not kept until it gives up
+            raise Unauthorized("the wallet is locked", "l2proxy unlock")
         seconds = self._ports.limits.plugin_call
         try:
             async with asyncio.timeout(seconds):

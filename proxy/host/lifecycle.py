@@ -116,6 +116,11 @@ class Life:
         return self._process
 
     @property
+    def waits_for_unlock(self) -> bool:
+        """Tell whether nothing starts it before the first unlock."""
+        return not self._may_start.is_set()
+
+    @property
     def live(self) -> Channel | None:
         """What `channel` would return at once; None where it has to wait, or would refuse."""
         channel = self._channel

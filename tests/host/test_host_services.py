@@ -261,6 +261,17 @@ async def test_a_state_outlives_the_process_that_published_it(home: Home, tmp_pa
     assert (await home.plugins.get_state("forgetful", None, True, SITE))["state"] == {"number": 5, "more": 6}
 
 
+async def test_a_state_only_an_unlock_can_tell_is_refused_at_once(home: Home) -> None:
+    await home.add(ECHO)
+    await home.close()
+    home.keyring.lock()
+    home.open()
+    await home.plugins.start()
+    with pytest.raises(Unauthorized, match="locked") as refused:  # it took a minute, and was -32012
+        await home.plugins.get_state("echo", None, False, SITE)
+    assert refused.value.data["grant"] == "l2proxy unlock"
+
+
 async def test_what_is_answered_for_one_origin_is_shown_to_no_other(home: Home) -> None:
     await home.add(ECHO)
     told: list[tuple[int, Origin | None]] = []
