@@ -110,14 +110,14 @@ class PermissionLink:
                 self._check_stranger(origin, method)
         elif kind is OriginKind.TOKEN:
             if not self._token_alive(origin.name):
-                raise Unauthorized("this token was revoked or has expired", "l2proxy token new NAME")
+                raise self._told(origin, method, "this token was revoked or has expired", ("token", "new", "NAME"))
         elif kind is OriginKind.PLUGIN:
             self._check_plugin(method)
             return None
         elif kind is not OriginKind.SOCKET:
             if method in EMPTY_FOR_STRANGERS:
                 return result([])  # libraries call these at their start (EIP-1102)
-            self._check_anonymous(request)
+            self._check_anonymous(origin, request)
             return None
         self._check_held(origin, request)
         return None
@@ -129,7 +129,9 @@ class PermissionLink:
         if not self._permissions.connectable(origin):
             if method in HANDSHAKE and method not in ("eth_requestAccounts", "wallet_requestPermissions"):
                 return
-            raise Unauthorized(f"{origin} cannot be connected: pages come over https, or from this machine")
+            raise self._told(
+                origin, method, f"{origin} cannot be connected: pages come over https, or from this machine"
+            )
         if method in HANDSHAKE:
             return
         if self._unknown_sites == "read" and self._loopback(origin) and self._table.is_read(method):
@@ -143,16 +145,15 @@ class PermissionLink:
             reason += " and the owner was asked"
         raise Unauthorized(reason, command(*grant))
 
-    def _check_anonymous(self, request: Request) -> None:
+    def _check_anonymous(self, origin: Origin, request: Request) -> None:
         """Without Origin and token: the chain, nothing of the owner's."""
         kind, method = self._table.classify(request.method), request.method
         if kind in (MethodClass.PASS, MethodClass.BLOCKED, MethodClass.UNKNOWN):
             return
         if method in FILTERS and _layer2_subscription(request) is None:
             return
-        raise Unauthorized(
-            f"{method} is served to pages with an Origin and programs with a token", command(*_token_for(request))
-        )
+        reason = f"{method} is served to pages with an Origin and programs with a token"
+        raise self._told(origin, method, reason, _token_for(request))
 
     def _check_plugin(self, method: str) -> None:
         # The host checked the manifest's grant; a plugin has no accounts and invokes nobody.
@@ -184,7 +185,7 @@ class PermissionLink:
         if (
             method in NEEDS_KEYS or (method == "eth_accounts" and self._permissions.accounts(origin))
         ) and self._locked():
-            raise Unauthorized("the wallet is locked", "l2proxy unlock")
+            raise self._told(origin, method, "the wallet is locked", ("unlock",))
 
     def _named(self, origin: Origin, request: Request, place: str) -> str:
         """Return the plugin or action a call names. Who is connected to no plugin hears 4100 whatever the params are."""
@@ -203,6 +204,11 @@ class PermissionLink:
             raise self.refusal(origin, method, "may not read the state of this plugin", (plugin, None))
         if accounts and not self._permissions.accounts(origin):
             raise self.refusal(origin, method, "may not see an account", None)
+
+    def _told(self, origin: Origin, method: str, reason: str, grant: tuple[str, ...] = ()) -> Unauthorized:
+        """Return the 4100 of a call that no permission would help, and tell the owner in the same words."""
+        self._owner.refused(origin, method, reason, grant)
+        return Unauthorized(reason, command(*grant) if grant else None)
 
     def refusal(self, origin: Origin, method: str, reason: str, wanted: tuple[str, str | None] | None) -> Unauthorized:
         """Return the 4100 for an origin that lacks a permission, and tell the owner. `wanted`: plugin and action."""

@@ -96,7 +96,7 @@ def open_authority(
     notices = Notices(notice, data)
     slots = Slots(permissions.is_connected, limits.questions, limits.questions_per_origin, clock)
     approvals = Approvals(audit, rules, slots, notices, limits.question_deadline, clock)
-    budgets = Budgets(Ledger(chain.space("budgets"), clock), permissions)
+    budgets = Budgets(Ledger(chain.space("budgets"), clock), permissions, notices.refused)
     invocations = Invocations(chain.space("idempotency"), budgets, clock)
 
     def revoked(origin: Origin) -> None:

@@ -6,10 +6,11 @@ so that a crash refunds nothing that may have been spent (hardening.md 15).
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 from middleware.errors import Unauthorized
-from middleware.invocation import Invocation
+from middleware.invocation import METHOD, Invocation
 from middleware.permission import command
 from middleware.waist import Origin
 from proxy.authority.capabilities import Budget
@@ -24,11 +25,19 @@ class Permissions(Protocol):
         """Return the budget of `origin` for a plugin."""
 
 
+Refused: TypeAlias = Callable[[Origin, str, str, tuple[str, ...]], None]
+"""Hears of a refusal: who, method, reason, the words of the command that would grant it."""
+
+
+def _nobody(_origin: Origin, _method: str, _reason: str, _grant: tuple[str, ...]) -> None:
+    pass
+
+
 class Budgets:
     """The amounts in flight and spent."""
 
-    def __init__(self, ledger: Ledger, permissions: Permissions) -> None:
-        self._ledger, self._permissions = ledger, permissions
+    def __init__(self, ledger: Ledger, permissions: Permissions, refused: Refused = _nobody) -> None:
+        self._ledger, self._permissions, self._refused = ledger, permissions, refused
         self._reserved: dict[str, str] = {}
         self._recorded: set[str] = set()
 
@@ -41,11 +50,13 @@ class Budgets:
         if not self._ledger.has(name, invocation.call):
             spent, _ = self._ledger.spent(name, budget.period)
             if spent + amount > budget.amount:
-                raise Unauthorized(
+                reason = (
                     f"the budget of {origin} for {invocation.plugin} is spent: {budget.amount - spent} of {budget.amount}"
-                    f" left within {budget.period} s, {amount} asked",
-                    command("permission", "grant", str(origin), "--allow-plugin", invocation.plugin),
+                    f" left within {budget.period} s, {amount} asked"
                 )
+                grant = ("permission", "grant", str(origin), "--allow-plugin", invocation.plugin)
+                self._refused(origin, METHOD, reason, grant)
+                raise Unauthorized(reason, command(*grant))
             self._ledger.hold(name, invocation.call, amount)
         self._reserved[invocation.call] = name
         return True

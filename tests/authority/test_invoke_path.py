@@ -256,6 +256,17 @@ async def test_a_budget_covers_up_to_its_sum_and_caps_beyond(house: House) -> No
     assert {entry["source"] for entry in house.authority.audit.entries()} == {"policy"}
 
 
+async def test_the_owner_hears_of_a_spent_budget(owner: Database, chain: Database, tmp_path: Path, clock: Any) -> None:
+    lines: list[str] = []
+    house = House(open_authority(owner, chain, tmp_path, lines.append, clock=clock), Plugin())
+    with_budget(house, 100)
+    with pytest.raises(Unauthorized, match="budget"):
+        await house.invoke("makePayment", 101)
+    [line] = lines
+    assert line.startswith(f"l2proxy: REFUSED l2_invoke from {SITE}: the budget of {SITE} for paychan is spent: ")
+    assert f" — allow: l2proxy permission grant {SITE} --allow-plugin paychan --data " in line
+
+
 async def test_a_budget_rolls_with_the_latest_time_ever_seen(house: House, clock: Any) -> None:
     with_budget(house, 100, 3600)
     await house.invoke("makePayment", 100)

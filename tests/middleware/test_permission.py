@@ -245,6 +245,25 @@ async def test_permission_is_decided_before_the_lock() -> None:
     assert "locked" in (await door.refusal(SITE, "l2_invoke", "paychan", "makePayment", {})).message
 
 
+async def test_the_owner_hears_of_every_refusal_and_what_would_grant_it() -> None:
+    door = Door()
+    await door.refusal(ANONYMOUS, "l2_invoke", "paychan", "makePayment", {})
+    await door.refusal(ANONYMOUS, "eth_requestAccounts")
+    await door.refusal(PLAIN, "eth_blockNumber")
+    door.tokens.clear()
+    await door.refusal(CI, "eth_chainId")
+    door.held.owned[SITE] = ("0x01",)
+    door.is_locked = True
+    await door.refusal(SITE, "eth_accounts")
+    assert door.owner.heard == [
+        ("token", "new", "NAME", "--allow-plugin", "paychan:makePayment"),
+        ("token", "new", "NAME", "--accounts", "1"),
+        (),
+        ("token", "new", "NAME"),
+        ("unlock",),
+    ]
+
+
 @pytest.mark.parametrize("method", ["eth_sendTransaction", "personal_sign", "eth_signTypedData_v4"])
 async def test_accounts_are_used_with_permission_and_unlocked(method: str) -> None:
     door = Door()
