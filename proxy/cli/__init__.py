@@ -36,7 +36,6 @@ COMMANDS = {
 
 # Where options given before the command's name are kept for it.
 DATA, JSON = "l2proxy.data", "l2proxy.json"
-_WITHOUT_DATA = ("demo", "completion")
 
 
 @contextlib.contextmanager
@@ -98,8 +97,6 @@ def cli(ctx: click.Context, data: Path | None, as_json: bool) -> None:
     The first minute: `l2proxy demo`. Then `l2proxy init`, `l2proxy run`, and point a dapp's RPC URL at
     http://127.0.0.1:8645. Every command takes --data DIR (or L2PROXY_DATA) and --json, before it or behind it.
     """
-    if data is not None and ctx.invoked_subcommand in _WITHOUT_DATA:
-        raise click.UsageError(f"{ctx.invoked_subcommand} has no data directory, so --data means nothing to it")
     ctx.meta[DATA], ctx.meta[JSON] = data, as_json
 
 

@@ -10,8 +10,9 @@ import click
 import msgspec
 from click.shell_completion import get_completion_class
 
-from proxy.cli.session import USAGE, Failure, Session, session_options, table
+from proxy.cli.session import USAGE, Failure, Session, data_not_needed, session_options, table
 from proxy.config import Config, ConfigError, load
+from proxy.upstream.addresses import shown
 
 
 @click.group()
@@ -23,13 +24,20 @@ def config() -> None:
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings (TOML); else DIR/config.toml.")
 @session_options
 def show(session: Session, config_file: Path | None) -> None:
-    """Show every setting with its value, the defaults included."""
+    """Show every setting with its value, the defaults included; URLs of nodes without userinfo, path and query."""
     file = config_file or session.data / "config.toml"
     try:
         settings = load(file) if config_file or file.exists() else Config()
     except ConfigError as error:
         raise Failure(str(error), USAGE) from error
-    session.show(msgspec.to_builtins(settings), lambda value: table(["setting", "value"], _rows(value), ""))
+    given = msgspec.to_builtins(settings)
+    given["l1"]["urls"] = [_told(url) for url in settings.l1.urls]
+    session.show(given, lambda value: table(["setting", "value"], _rows(value), ""))
+
+
+def _told(url: str) -> str:
+    """Return an entry of `[l1] urls` without what may be a secret in it: userinfo, path and query (hardening.md 19)."""
+    return shown(url) if "://" in url else url
 
 
 def _rows(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -44,6 +52,7 @@ def _rows(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 @click.command()
 @click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
+@data_not_needed
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object, for programs.")
 @click.pass_context
 def completion(ctx: click.Context, shell: str, as_json: bool) -> None:

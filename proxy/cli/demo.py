@@ -18,12 +18,13 @@ from rich.table import Table
 
 from middleware.errors import RpcError
 from proxy.cli import JSON
-from proxy.cli.session import FAILED, REFUSED, Failure
+from proxy.cli.session import FAILED, REFUSED, Failure, data_not_needed
 from proxy.demo.funding import NotFunded
 from proxy.demo.journey import PAYMENT, Journey
 from proxy.demo.party import CommandFailed
 from proxy.demo.processes import ProcessFailed
 from proxy.demo.wei import WrongWei, ether
+from proxy.upstream.addresses import shown
 from proxy.upstream.known_chains import has_real_money
 from proxy.upstream.l1 import L1
 
@@ -34,6 +35,7 @@ TEST_PHRASE = "test test test test test test test test test test test junk"
 @click.option("--l1", metavar="URL", help="Do it on your node (http(s)://, ws(s):// or a socket path).")
 @click.option("--mnemonic-file", type=click.Path(path_type=Path), help="With --l1: whose account 0 pays; - for stdin.")
 @click.option("--serve", is_flag=True, help="Leave it all running and print lines to try.")
+@data_not_needed
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a step, for programs.")
 def demo(l1: str | None, mnemonic_file: Path | None, serve: bool, as_json: bool) -> None:
     """Run the whole journey and check every wei.
@@ -95,7 +97,7 @@ async def _refuse_real_money(l1: str | None) -> None:
     identity = await L1.probe([l1])
     if has_real_money(identity.chain_id):
         raise Failure(
-            f"{l1} serves chain {identity.chain_id}, where money is real; the demo is for test chains", REFUSED
+            f"{shown(l1)} serves chain {identity.chain_id}, where money is real; the demo is for test chains", REFUSED
         )
 
 

@@ -127,6 +127,16 @@ def because(error: OSError | UnicodeDecodeError) -> str:
     return "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
 
 
+def data_not_needed(command: Command) -> Command:
+    """Add a `--data DIR` that changes nothing: programs give it to every command (rpc.md, "Command line")."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path, file_okay=False),
+        expose_value=False,
+        help="As every command takes it; this one reads and writes no data directory.",
+    )(command)
+
+
 def session_options(command: Command) -> Command:
     """Add `--data DIR` and `--json` to a command, which may stand before its name too, and hand it a `Session` first."""
 

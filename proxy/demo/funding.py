@@ -5,6 +5,7 @@ from __future__ import annotations
 from middleware.errors import RpcError
 from proxy.demo.client import Client
 from proxy.demo.wei import balance, ether
+from proxy.upstream.addresses import shown
 
 DEPOSITED, HANDED_OUT, GAS = 10**18, 78 * 10**16, 22 * 10**16
 
@@ -26,7 +27,7 @@ async def fund_account(node: Client, l1: str | None, address: str, wei: int) -> 
     try:
         await node.request("anvil_setBalance", [address, hex(wei)])
     except RpcError as error:
-        where = f" on {l1}" if l1 else ""
+        where = f" on {shown(l1)}" if l1 else ""
         raise NotFunded(f"send {ether(wei - has)} to {address}{where} and run the demo again") from error
     if await balance(node, address) < wei:
         raise NotFunded(f"the node took anvil_setBalance, and {address} still has less than {ether(wei)}")

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -41,8 +42,44 @@ def test_what_every_command_takes_may_stand_before_it(tmp_path: Path) -> None:
     assert str(here) in done.stderr
     done = CliRunner().invoke(cli, ["--json", "config", "show"], env={"L2PROXY_DATA": str(here)})
     assert json.loads(done.stdout)["unknown_sites"] == "ask"
-    assert "demo has no data directory" in fails(2, "--data", here, "demo")
     assert "no such option '--nothing'" in fails(2, "--nothing", "status")
+
+
+def test_every_command_takes_data_and_json() -> None:
+    """rpc.md, "Command line": programs append both to whatever they call."""
+
+    def lacking(command: click.Command, path: str, parent: click.Context | None) -> list[str]:
+        context = click.Context(command, parent=parent)
+        if isinstance(command, click.Group):
+            below = {name: command.get_command(context, name) for name in command.list_commands(context)}
+            return [row for name, one in below.items() if one for row in lacking(one, f"{path} {name}", context)]
+        options = {name for param in command.params for name in param.opts}
+        return [path] if {"--data", "--json"} - options else []
+
+    assert lacking(cli, "l2proxy", None) == []
+
+
+def test_a_command_without_a_data_directory_leaves_the_one_it_is_given_alone(tmp_path: Path) -> None:
+    there = str(tmp_path / "there")
+    for words in (["completion", "fish", "--data", there], ["--data", there, "completion", "fish"]):
+        done = CliRunner().invoke(cli, words)
+        assert (done.exit_code, "_L2PROXY_COMPLETE" in done.stdout) == (0, True), done.stderr
+    assert not Path(there).exists()
+
+
+def test_the_settings_are_shown_without_the_secrets_of_a_nodes_url(tmp_path: Path) -> None:
+    """hardening.md 19: hosted nodes carry their key in the path, the query or before the host."""
+    settings = tmp_path / "config.toml"
+    settings.write_text(
+        '[l1]\nurls = ["https://me:s3cret@node.example/v3/s3cret?key=s3cret", "ws://127.0.0.1:8546", "/run/geth.ipc", "dev"]'
+    )
+    for words in (["config", "show"], ["config", "show", "--json"]):
+        done = CliRunner().invoke(cli, [*words, "--config", str(settings)])
+        assert done.exit_code == 0
+        assert "s3cret" not in done.stdout
+    assert json.loads(done.stdout)["l1"]["urls"] == [
+        "https://node.example", "ws://127.0.0.1:8546", "/run/geth.ipc", "dev",
+    ]  # fmt: skip
 
 
 def test_a_command_that_is_to_be_typed_names_the_data_directory(tmp_path: Path) -> None:

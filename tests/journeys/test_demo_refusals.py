@@ -30,9 +30,10 @@ async def demo(*options: str | Path) -> tuple[int | None, str]:
 
 async def test_refused_where_money_is_real() -> None:
     async with FakeNode(version="Geth/v1.16", chain_id=1).http() as url:
-        code, said = await demo("--l1", url)
+        code, said = await demo("--l1", f"{url}/v3/s3cret")
     assert code == 3
     assert "money is real" in said
+    assert "s3cret" not in said
 
 
 async def test_refused_on_a_fork_of_a_chain_where_money_is_real(anvil_binary: Path) -> None:
