@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from middleware.errors import InvalidParams, Unauthorized, UnknownChain
+from middleware.permission import command
 from middleware.questions import Decision, Question
 from middleware.waist import Context, Handler, Origin
 from proxy.wallet import transaction_request
@@ -189,7 +190,7 @@ class Accounts:
         given, chains = _arguments(params, ("address", "chainIds"), optional=1)
         account = address(given, "address")
         if account not in self._granted(context.origin):
-            raise _not_granted(account)
+            raise _not_granted(context.origin, account)
         if chains is not None and not (isinstance(chains, list) and all(isinstance(chain, str) for chain in chains)):
             raise InvalidParams("chainIds", "a list of 0x quantities", chains)
         own = hex(self._l1.chain_id)
@@ -204,7 +205,10 @@ class Accounts:
     def _refuse_stranger(self, origin: Origin) -> None:
         """Raise before anything of the request is looked at, so that nothing can be learned from it (hardening.md 9)."""
         if not self._granted(origin):
-            raise Unauthorized(f"no account is granted to {origin}; ask with eth_requestAccounts")
+            raise Unauthorized(
+                f"no account is granted to {origin}; ask with eth_requestAccounts",
+                command("permission", "grant", str(origin), "--accounts", "1"),
+            )
 
     def _refuse_locked(self) -> None:
         if self._keyring.locked:
@@ -212,7 +216,7 @@ class Accounts:
 
     def _refuse(self, origin: Origin, account: str) -> None:
         if account not in self._granted(origin):
-            raise _not_granted(account)
+            raise _not_granted(origin, account)
         self._refuse_locked()
 
     async def _has_code(self, contract: str) -> bool:
@@ -266,5 +270,9 @@ def _message(value: Any) -> bytes:
     return data
 
 
-def _not_granted(account: str) -> Unauthorized:
-    return Unauthorized(f"account {account} is not granted to this origin; ask with eth_requestAccounts")
+def _not_granted(origin: Origin, account: str) -> Unauthorized:
+    """Return one and the same error for an account of the owner's and for a stranger's: which N it would take is not told."""
+    return Unauthorized(
+        f"account {account} is not granted to this origin; ask with eth_requestAccounts",
+        command("permission", "grant", str(origin), "--accounts", "N"),
+    )

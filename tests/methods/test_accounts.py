@@ -152,7 +152,7 @@ async def test_locked_is_4100_and_nothing_is_asked(wallet: Wallet) -> None:
 @pytest.mark.parametrize("bad", [{}, {"from": 5}, None, "x"])
 async def test_a_stranger_learns_nothing_from_params(wallet: Wallet, bad: Any) -> None:
     """Permission comes before anything is looked at: right, wrong and missing params get one and the same answer."""
-    answers = set()
+    answers, grants = set(), set()
     for method, params in [
         ("eth_sendTransaction", [bad]),
         ("personal_sign", [bad, bad]),
@@ -162,6 +162,8 @@ async def test_a_stranger_learns_nothing_from_params(wallet: Wallet, bad: Any) -
         with pytest.raises(Unauthorized) as caught:
             await wallet.call(method, *params, origin=STRANGER)
         answers.add(json.dumps(caught.value.to_json()))
+        grants.add(caught.value.data["grant"])
+    assert grants == {f"l2proxy permission grant {STRANGER} --accounts 1"}
     assert len(answers) == 1
     assert wallet.account not in answers.pop()
 
@@ -169,8 +171,16 @@ async def test_a_stranger_learns_nothing_from_params(wallet: Wallet, bad: Any) -
 async def test_an_account_that_was_not_granted_is_not_used(wallet: Wallet) -> None:
     with pytest.raises(Unauthorized, match="not granted"):
         await wallet.send(**{"from": wallet.second})
-    with pytest.raises(Unauthorized, match="not granted"):
-        await wallet.call("personal_sign", "0x00", wallet.second)
+    said = set()
+    for account in (
+        wallet.second,
+        "0x" + "11" * 20,
+    ):  # the owner's own second account, and nobody's: not to be told apart
+        with pytest.raises(Unauthorized, match="not granted") as refused:
+            await wallet.call("personal_sign", "0x00", account)
+        assert refused.value.data["grant"] == f"l2proxy permission grant {SITE} --accounts N"
+        said.add(refused.value.message.replace(account, "X"))
+    assert len(said) == 1
     assert wallet.owner.asked == []
 
 
