@@ -7,6 +7,7 @@ any caller (security.md 8). A user name in the URL becomes its `Authorization`, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -19,6 +20,8 @@ from urllib.parse import quote, unquote_to_bytes
 from yarl import URL
 
 from proxy.upstream.failures import Silent, Unreachable
+
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux
 
 _Protocol = TypeVar("_Protocol")  # an asyncio.Protocol by its methods: compiled classes inherit from nothing else
 
@@ -47,6 +50,14 @@ def endpoint(text: str) -> Endpoint:
         head += b"Authorization: Basic %b\r\n" % b64encode(pair)
     target = quote(url.raw_path_qs or "/", safe="/%:=&?~+!$,;'@()*[]-._|").encode()
     return Endpoint(_in_ascii(url.raw_host or ""), port, ssl.create_default_context() if secure else None, target, head)
+
+
+def acknowledge(transport: asyncio.Transport) -> None:
+    """Acknowledge what has come, at once: a node with Nagle's algorithm sends nothing more before, and the system may take 40 ms for it."""
+    carrier = transport.get_extra_info("socket")
+    if carrier is not None and _QUICKACK is not None:
+        with contextlib.suppress(OSError):  # it has ended: nothing more will come
+            carrier.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
 
 async def connect(to: Endpoint, make: Callable[[], _Protocol], seconds: float) -> _Protocol:

@@ -15,6 +15,7 @@ import msgspec
 from middleware.waist import LargeReply
 from proxy.upstream import envelope
 from proxy.upstream.arrival import Keeping, Lost, Oversize
+from proxy.upstream.endpoint import acknowledge
 from proxy.upstream.exchange import Exchange
 from proxy.upstream.failures import Broken, NodeFailure, Overloaded
 from proxy.upstream.http_response import NotHttp, ResponseReader
@@ -112,6 +113,8 @@ class Connection:
             return
         if whole:
             self._answered(reader)
+        elif self._transport is not None:
+            acknowledge(self._transport)
 
     def eof_received(self) -> bool:
         if self._reader is not None and self._reader.feed_eof():

@@ -90,6 +90,11 @@ class Line:
         """Tell whether a request may be sent."""
         return self.socket is not None and not self._retired and not self.socket.closed and not self.over.is_set()
 
+    @property
+    def due(self) -> int:
+        """How many answers have yet to come."""
+        return len(self.pending)
+
     def post(self, request: Request, raw_id: bytes, deliver: Deliver | None = None) -> Pending:
         """Send `request` under a number; its answer comes under `raw_id`. Raise `Broken` when the connection has ended."""
         if self.socket is None:

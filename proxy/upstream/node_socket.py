@@ -16,6 +16,10 @@ Ask: TypeAlias = Callable[[str, list[Any]], Awaitable["bytes | LargeReply"]]
 class Receiver(Protocol):
     """What a socket tells its owner."""
 
+    @property
+    def due(self) -> int:
+        """How many answers have yet to come."""
+
     def received(self, value: Value) -> None:
         """Take one value from the node."""
 

@@ -40,6 +40,11 @@ class Solitary:
         self._asked: _Asked | None = None
         self.over = False
 
+    @property
+    def due(self) -> int:
+        """How many answers have yet to come."""
+        return int(self._asked is not None and not self._asked.answer.done())
+
     async def ask(self, request: Request, raw_id: bytes, number: bytes | None = None) -> bytes | LargeReply:
         """Send `request`, under `number` if it has one, and return the answer with the caller's id."""
         if self.socket is None or self.over:

@@ -17,7 +17,7 @@ import msgspec
 
 from proxy.upstream import envelope
 from proxy.upstream.arrival import Keeping
-from proxy.upstream.endpoint import Endpoint, connect
+from proxy.upstream.endpoint import Endpoint, acknowledge, connect
 from proxy.upstream.failures import Silent, Unreachable
 from proxy.upstream.frames import Frame
 from proxy.upstream.node_socket import Open, Receiver, Socket
@@ -26,6 +26,8 @@ from proxy.upstream.ws_frames import CLOSE, PING, PONG, Control, Masking, Messag
 
 _SECRET: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 _SILENCE_SECONDS: float = 20
+# Answers due from which on requests follow each other so closely that they carry the acknowledgements.
+_FEW: Final = 8
 _LONGEST_HEAD: Final = 16 * 1024
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
 _ACCEPT: Final = re.compile(rb"\r\nsec-websocket-accept:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
@@ -85,6 +87,8 @@ class _WebSocket(RawSocket):
                     self._receiver.received(message)
         except (msgspec.DecodeError, NotWebSocket) as error:
             self._give_up(f"the L1 node's WebSocket does not speak JSON-RPC: {error}")
+        if self._transport is not None and 0 < self._receiver.due < _FEW:
+            acknowledge(self._transport)
 
     def _framed(self, frame: bytes) -> bytes:
         return self._masking.frame(frame)

@@ -46,6 +46,7 @@ class FakeNode:
     connections: int = 0
     pushes: list[Callable[[bytes], Awaitable[None]]] = field(default_factory=list)
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    carriers: list[Any] = field(default_factory=list)  # the TCP sockets of its WebSockets
 
     def methods(self) -> list[str]:
         """Return what was asked beside the identity."""
@@ -120,6 +121,7 @@ class FakeNode:
             self.connections += 1
             socket = web.WebSocketResponse()
             await socket.prepare(request)
+            self.carriers.append(request.get_extra_info("socket"))
 
             async def push(frame: bytes) -> None:
                 await socket.send_str(frame.decode())

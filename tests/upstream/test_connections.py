@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import sys
+import termios
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +87,30 @@ async def test_more_callers_than_connections_are_all_answered(kind: str, short_t
             answers = await asyncio.gather(*(l1.call("eth_getBalance", n) for n in range(400)))
             assert answers == [[n] for n in range(400)]
         assert 2 <= node.connections <= (131 if kind == "http" else 4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system alone acknowledges")
+async def test_what_has_come_is_acknowledged_while_another_answer_is_due(short_tmp: Path) -> None:
+    """A node with Nagle's algorithm keeps the other back until then, and in a conversation the system takes 40 ms to acknowledge."""
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: dict[str, Any]) -> bytes:
+        if request["method"] == "eth_call":
+            asked.set()
+            await gate.wait()
+        return result(request, "0x2")
+
+    node = FakeNode(answer)
+    async with behind(node, "ws", short_tmp, follow=False) as l1, asyncio.timeout(60):
+        for _ in range(50):
+            await l1.call("eth_getBalance")
+        other = asyncio.create_task(l1.call("eth_call"))
+        await asked.wait()
+        await l1.call("eth_getBalance")
+        unacknowledged = fcntl.ioctl(node.carriers[0].fileno(), termios.TIOCOUTQ, b"\0" * 4)
+        assert int.from_bytes(unacknowledged, sys.byteorder) == 0
+        gate.set()
+        assert await other == "0x2"
 
 
 @pytest.mark.parametrize("kind", KINDS)
