@@ -79,6 +79,7 @@ class Hosted:
         self.plugin = plugin
         self.ready = False
         self._files = StoredFiles(plugin.folder, plugin.digest)
+        self._looking: asyncio.Task[None] | None = None  # at its files, for as long as that takes
         self.sandbox: Sandbox | None = None  # of the process that runs or ran last
         self._unsandboxed = unsandboxed
         self._ports = ports
@@ -185,18 +186,24 @@ class Hosted:
         return figures_of(self.life, self.calls, self.deliveries, self.store, self.invokes, self.errors)
 
     async def check_files(self) -> None:
-        """Disable it where its files are no longer those that were installed; costs a look at each."""
-        if self._files.look_changed():
-            await self._compare_files()
+        """Disable it where its files are no longer those that were installed; costs a look at each, once for all who ask meanwhile."""
+        self.notice_changes()
+        if self._looking is not None:
+            await asyncio.wait([self._looking])  # who leaves does not end it, and its end is nobody's error
 
     def notice_changes(self) -> None:
         """Do what `check_files` does, without waiting for it."""
-        if self._files.look_changed():
-            self._background.start(self._compare_files(), f"files of {self.plugin.id}")
+        if self._looking is not None or self.life.is_over or not self._files.due:
+            return
+        if self._files.many or self._files.look_changed():
+            self._looking = self._background.start(self._compare_files(), f"files of {self.plugin.id}")
 
     async def _compare_files(self) -> None:
-        if not await asyncio.to_thread(self._files.are_as_stored):
-            self.life.refuse(CHANGED)
+        try:
+            if not await asyncio.to_thread(self._files.are_unchanged):
+                self.life.refuse(CHANGED)
+        finally:
+            self._looking = None
 
     def poke(self) -> None:
         """The head has changed."""

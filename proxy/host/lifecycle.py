@@ -116,6 +116,11 @@ class Life:
         return self._process
 
     @property
+    def is_over(self) -> bool:
+        """Tell whether it never starts again: its files were found changed, or it was stopped."""
+        return bool(self._unfit) or self._stop.is_set()
+
+    @property
     def waits_for_unlock(self) -> bool:
         """Tell whether nothing starts it before the first unlock."""
         return not self._may_start.is_set()

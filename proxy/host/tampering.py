@@ -14,6 +14,7 @@ from pathlib import Path
 from proxy.host.package import is_as_stored
 
 SHARE = 50  # looking takes no more than one part in this many of the time
+MANY = 256  # files and folders that are not looked at in the daemon's own thread: thousands hold it up, and a slow disk does sooner
 
 Seen = dict[str, tuple[int, int, int, int] | None]
 
@@ -26,6 +27,16 @@ class StoredFiles:
         self._seen: Seen | None = None
         self._again = 0.0
 
+    @property
+    def due(self) -> bool:
+        """Tell whether they may be looked at again; before they were read there is nothing to look for."""
+        return self._seen is not None and self._clock() >= self._again
+
+    @property
+    def many(self) -> bool:
+        """Tell whether a look takes so long that it needs a thread."""
+        return self._seen is not None and len(self._seen) > MANY
+
     def are_as_stored(self) -> bool:
         """Read all of them and compare; what they look like now is what `look_changed` compares with."""
         paths = [os.path.join(at, name) for at, *rows in os.walk(self._folder) for row in rows for name in row]
@@ -35,12 +46,17 @@ class StoredFiles:
         self._seen = seen
         return True
 
+    def are_unchanged(self) -> bool:
+        """Look at them, and read them where they look otherwise: takes as long as that takes."""
+        return not self.look_changed() or self.are_as_stored()
+
     def look_changed(self) -> bool:
         """Tell whether any of them looks otherwise than when they were read. Before they were, none does."""
-        begun = self._clock()
-        if self._seen is None or begun < self._again:
+        seen = self._seen  # a start that reads them meanwhile, in a thread, puts another in its place
+        if seen is None:
             return False
-        changed = _looks(self._seen) != self._seen
+        begun = self._clock()
+        changed = _looks(seen) != seen
         now = self._clock()
         self._again = now + SHARE * (now - begun)
         return changed

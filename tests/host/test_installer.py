@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import pytest
 from middleware.errors import PluginUnavailable
 from middleware.questions import digest_of
 from middleware.waist import OWNER, Context
+from proxy.host import tampering
 from proxy.host.choices import InstallRefused
+from proxy.host.package import is_as_stored
 from proxy.methods.plugin_administration import admin_handlers
 from tests.host.neighbours import ECHO, Home, new_keyring, package
 
@@ -228,6 +232,55 @@ async def test_a_file_changed_while_it_runs_is_noticed_by_the_next_invoke(home: 
 def _looked(home: Home) -> None:
     """Let the look at the files be due again: it takes a fiftieth of the time at most."""
     home.plugins._hosted["echo"]._files._again = 0.0
+
+
+async def test_changed_files_are_read_once_for_all_who_ask_and_never_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.add(ECHO)
+    assert await home.invoke("echo", "count") == {"count": "0x1"}
+    hosted, read = home.plugins._hosted["echo"], 0
+
+    def counted(folder: Path, digest: str) -> bool:
+        nonlocal read
+        read += 1
+        return is_as_stored(folder, digest)
+
+    monkeypatch.setattr(tampering, "is_as_stored", counted)
+    monkeypatch.setattr(tampering, "SHARE", 0)  # a look is always due
+    code = hosted.plugin.folder / "echo.py"
+    os.utime(code, (1, 1))
+    await asyncio.gather(*(hosted.check_files() for _ in range(5)))
+    assert read == 1  # each caller's reading took a thread of those that all plugins have together
+    code.chmod(0o600)
+    code.write_bytes(code.read_bytes() + b"\n")
+    for _ in range(5):
+        with pytest.raises(PluginUnavailable):
+            await home.invoke("echo", "count")
+    assert (await admin(home, "List"))[0]["status"] == "disabled"
+    assert read == 2  # what is disabled is read for nobody: any site could have made us
+
+
+async def test_thousands_of_files_are_looked_at_in_a_thread(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    await home.add(ECHO)
+    assert await home.invoke("echo", "count") == {"count": "0x1"}
+    hosted, looks, threads = home.plugins._hosted["echo"], tampering._looks, set[threading.Thread]()
+
+    def noted(paths: Any) -> Any:
+        threads.add(threading.current_thread())
+        return looks(paths)
+
+    monkeypatch.setattr(tampering, "_looks", noted)
+    monkeypatch.setattr(tampering, "SHARE", 0)
+    await hosted.check_files()
+    assert threads == {threading.main_thread()}
+    threads.clear()
+    monkeypatch.setattr(tampering, "MANY", 1)
+    await hosted.check_files()
+    hosted.notice_changes()
+    await hosted.check_files()
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 async def test_compiled_code_beside_the_stored_files_disables_the_plugin(home: Home) -> None:
