@@ -6,6 +6,7 @@ NodeFailure
  ├─ WrongChain    nothing was asked: the node serves another chain than the pinned one
  ├─ Broken        the request was sent and no usable answer came: a read may be repeated once, a send never
  ├─ Late          the request was sent and no answer came in time
+ │   └─ Stuck     it was one that a node which works answers at once
  └─ Overloaded    the node answered that it has too much to do, or is out of order: another node may be asked
 
 None of these reaches a caller: `L1` turns them into 4900. Messages name a node by its shown address only.
@@ -45,6 +46,10 @@ class Broken(NodeFailure):
 
 class Late(NodeFailure):
     """The request was sent, and no answer came in time; what it did is unknown."""
+
+
+class Stuck(Late):
+    """The node does not even tell a block in time: it hangs, where a call that is late may only have been long."""
 
 
 class Overloaded(NodeFailure):

@@ -24,7 +24,7 @@ from proxy.upstream.addresses import parse
 from proxy.upstream.arrival import Keeping
 from proxy.upstream.block_tracker import BlockTracker
 from proxy.upstream.failover import Failover, Nobody, refuses, unknown
-from proxy.upstream.failures import Late, NodeFailure, Overloaded, Unreachable, WrongChain
+from proxy.upstream.failures import Late, NodeFailure, Overloaded, Stuck, Unreachable, WrongChain
 from proxy.upstream.following import POLL_DEV, POLL_FAR, POLL_NEAR, Following
 from proxy.upstream.heights import best_height
 from proxy.upstream.identity import ChainIdentity, announces_bodies, read_pin, write_pin
@@ -197,7 +197,7 @@ class L1:
         seconds = min(self._call_seconds, _LOOK_SECONDS) if self.several else self._call_seconds
         failover = Failover(request, self._in_order())
         try:
-            answer = await self._seek(request, failover, seconds)
+            answer = await self._seek(request, failover, seconds, late=Stuck)
         except Disconnected:
             self._leave_those_that_hang()
             raise
@@ -234,15 +234,21 @@ class L1:
         return self.done(request, await self._seek(request, failover, seconds, of=self._call_seconds))
 
     async def _seek(
-        self, request: Request, failover: Failover, seconds: float, *, of: float | None = None
+        self,
+        request: Request,
+        failover: Failover,
+        seconds: float,
+        *,
+        of: float | None = None,
+        late: type[Late] = Late,
     ) -> bytes | LargeReply:
-        """Return the first answer within `seconds`, what is left `of` those the request had."""
+        """Return the first answer within `seconds`, what is left `of` those the request had; `late` tells what it says of a node to exceed them."""
         try:
             async with asyncio.timeout(seconds):
                 return await failover.answer()
         except TimeoutError as error:
             if isinstance(failover.last, Node):
-                failover.last.failed(Late("it did not answer in time"))
+                failover.last.failed(late("it did not answer in time"))
             raise self._late(request, of or seconds) from error
         except Nobody as nobody:
             raise self._nobody(nobody) from nobody

@@ -23,7 +23,7 @@ from proxy.upstream.arrival import Keeping
 from proxy.upstream.breaker import Breaker
 from proxy.upstream.endpoint import endpoint
 from proxy.upstream.exchange import Deadlines, Exchange
-from proxy.upstream.failures import Broken, Late, NodeFailure, Overloaded, Silent, Unreachable, WrongChain
+from proxy.upstream.failures import Broken, Late, NodeFailure, Overloaded, Silent, Stuck, Unreachable, WrongChain
 from proxy.upstream.figures import NodeFigures
 from proxy.upstream.heights import LAG
 from proxy.upstream.http import Http
@@ -80,7 +80,7 @@ class Node:
             set()
         )  # with it, of those who await what another node could answer as well
         self.lagging = False
-        self.hangs = False  # it has not answered in time since its last answer
+        self.hangs = False  # since its last answer it has not said in time what it could say at once
         self._doubted = False
         self._admit = admit
         self._changed = changed
@@ -162,7 +162,7 @@ class Node:
     def failed(self, failure: NodeFailure) -> None:
         """Learn that a request failed: others are preferred until it answers again."""
         self.figures.failed(str(failure))
-        self.hangs = self.hangs or isinstance(failure, Late | Silent)
+        self.hangs = self.hangs or isinstance(failure, Stuck | Silent)
         if self._breaker.refuses and isinstance(failure, Broken | Unreachable):
             return  # it was on its way when the node was shut out, and says nothing of why
         if isinstance(failure, Unreachable | WrongChain):
@@ -200,7 +200,7 @@ class Node:
         except NodeFailure as failure:
             self.failed(failure)
         except TimeoutError:
-            self.failed(Late(f"it did not tell its newest block within {seconds:g} s"))
+            self.failed(Stuck(f"it did not tell its newest block within {seconds:g} s"))
         except (RpcError, TypeError, ValueError) as error:
             self.failed(Broken(f"it does not tell its newest block: {type(error).__name__}", repeatable=False))
 

@@ -17,6 +17,7 @@ from middleware.waist import NodeReply, Request
 from proxy.upstream.breaker import Breaker
 from proxy.upstream.failures import Broken, Late, Unreachable, WrongChain
 from proxy.upstream.l1 import L1
+from proxy.upstream.node_socket import in_memory
 from tests.upstream.chain_node import ChainNode
 from tests.upstream.fake_node import Die, FakeNode, Hang, Reply, block, ok, raw_id, result
 from tests.upstream.test_failures import patience
@@ -349,6 +350,27 @@ async def test_a_node_that_hangs_is_passed_over_and_a_good_one_never_waits(short
         for _ in range(50):
             assert await l1.call("eth_call") == "0x2"
         assert first.methods().count("eth_call") == 10
+
+
+async def test_a_node_whose_callers_ask_for_much_does_not_hang(short_tmp: Path) -> None:
+    """Calls that were late say nothing of the others that are due: they are not taken from it, to begin anew with less time."""
+    gate = asyncio.Event()
+    first, second = FakeNode(Script(eth_call=Hang, eth_getBalance=gate)), FakeNode(Script())
+    async with over(short_tmp, first, second) as l1:
+        node = l1.nodes[0]
+        await asyncio.gather(*(one.line() for one in l1.nodes))
+        node._breaker = Breaker(3600, 3600)  # opened, it rests for as long as this takes
+        due = asyncio.create_task(node.exchange(BALANCE))
+        async with asyncio.timeout(60):
+            while first.methods() != ["eth_getBalance"]:  # noqa: ASYNC110  (what a node was asked makes no event)
+                await asyncio.sleep(0)
+        patience(l1, 0.3)
+        await asyncio.gather(*(l1.call("eth_call") for _ in range(3)), return_exceptions=True)
+        assert node.resting
+        assert l1.trouble is None
+        await l1._revive()
+        gate.set()
+        assert NodeReply(in_memory(await due)).result() == "0x1"
 
 
 @pytest.mark.parametrize("pushes", [True, False])
