@@ -70,7 +70,7 @@ class Asking:
         """Return `{plugin, revision, block, state}` as this origin sees it; `path` is a JSON Pointer.
 
         With `fresh`, or before anything was published, the plugin is asked and its answer published to this origin;
-        null says that what it published holds.
+        null says that what it published holds, perhaps in a life before this one.
         """
         plugin_id = hosted.plugin.id
         resolve({}, path)
@@ -103,9 +103,6 @@ class Asking:
             raise failed(plugin_id, error) from None
         except ChannelEnded as error:
             raise PluginUnavailable(plugin_id, f"crashed while it was asked: it {error}") from None
-        if state is None:  # it has nothing to add to what it published, perhaps in a life before this one
-            known = self._states.get(plugin_id)
-            state = known.state if known is not None and known.common else {}
         head = self._ports.l1.blocks.head
         try:
             block = 0 if head is None else head.number

@@ -73,11 +73,13 @@ class _Publication:
         """
         name = None if self.origin is None else str(self.origin)
         if self.asked and self.origin is not None and name is not None:
-            check_state(self.state)
-            if before.known_to(self.origin) and before.asked.get(name, before.state) == self.state:
+            # Only now is it known what was published when it had nothing to add.
+            state = self.state if self.state is not None else before.state if before.common else {}
+            check_state(state)
+            if before.known_to(self.origin) and before.asked.get(name, before.state) == state:
                 return before, None
             kept = {key: value for key, value in before.asked.items() if key != name}
-            asked = dict([*kept.items(), (name, self.state)][-MAX_ASKED:])
+            asked = dict([*kept.items(), (name, state)][-MAX_ASKED:])
             return replace(before, revision=before.revision + 1, block=self.block, asked=asked), None
         present = before.state if name is None else before.own.get(name, {})
         after = self.state if self.patch is None else merge_patch(present, self.patch)
@@ -133,7 +135,10 @@ class States:
         return await self._change(turns, _Publication(plugin_id, origin, block, state, patch))
 
     async def answered(self, plugin_id: str, origin: Origin, block: int, turns: Turns, state: Any) -> Published:
-        """Show `origin` alone what the plugin answered for it; the same as before is no new revision. Raises as `publish`."""
+        """Show `origin` alone what the plugin answered for it, None for what it published; the same as before is no new revision.
+
+        Raises as `publish`.
+        """
         return await self._change(turns, _Publication(plugin_id, origin, block, state, asked=True))
 
     async def _change(self, turns: Turns, publication: _Publication) -> Published:

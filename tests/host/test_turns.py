@@ -11,6 +11,7 @@ import pytest
 
 from middleware.errors import LimitExceeded, PluginUnavailable
 from middleware.waist import Origin
+from proxy.host.channel import Channel
 from proxy.host.services.store_turns import Turns
 from proxy.storage import Database, StorageError
 from proxy.storage.leveldb import Batch
@@ -149,6 +150,34 @@ async def test_publications_that_wait_together_share_a_sync_and_are_told_one_by_
     assert kept is not None
     assert kept.state == {f"k{n}": n for n in range(48)} | {"last": True}
     assert kept.own == {str(SITE): {"own": True}}
+
+
+async def test_who_is_told_that_the_published_state_holds_sees_the_one_that_was_on_its_way(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had before was kept for it beside the common state, until the next one."""
+    await home.add(ECHO)
+    await home.running("echo")
+    await asked(home, "updateLayer2State", {"state": {"n": 1}})
+    request, answered = Channel.request, asyncio.Event()
+
+    async def answer(channel: Channel, method: str, *given: Any) -> Any:
+        if method != "getLayer2State":
+            return await request(channel, method, *given)
+        answered.set()
+        return None
+
+    monkeypatch.setattr(Channel, "request", answer)
+    disk = Disk(monkeypatch)
+    disk.hold()
+    publishing = asked(home, "updateLayer2State", {"state": {"n": 2}})
+    await disk.reached()
+    looking = asyncio.create_task(home.plugins.get_state("echo", None, True, SITE))
+    await answered.wait()
+    disk.release()
+    await publishing
+    assert (await looking)["state"] == {"n": 2}
+    assert (await home.plugins.get_state("echo", None, False, SITE))["state"] == {"n": 2}
 
 
 async def test_what_was_begun_is_told_also_when_its_asker_has_gone(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
