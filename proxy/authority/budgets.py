@@ -50,13 +50,14 @@ class Budgets:
         if not self._ledger.has(name, invocation.call):
             spent, _ = self._ledger.spent(name, budget.period)
             if spent + amount > budget.amount:
+                # The owner's words have nothing in them that the asker chose: each other amount would be another line (`notices`).
                 reason = (
                     f"the budget of {origin} for {invocation.plugin} is spent: {budget.amount - spent} of {budget.amount}"
-                    f" left within {budget.period} s, {amount} asked"
+                    f" left within {budget.period} s"
                 )
                 grant = ("permission", "grant", str(origin), "--allow-plugin", invocation.plugin)
                 self._refused(origin, METHOD, reason, grant)
-                raise Unauthorized(reason, command(*grant))
+                raise Unauthorized(f"{reason}, {amount} asked", command(*grant))
             self._ledger.hold(name, invocation.call, amount)
         self._reserved[invocation.call] = name
         return True

@@ -260,8 +260,9 @@ async def test_the_owner_hears_of_a_spent_budget(owner: Database, chain: Databas
     lines: list[str] = []
     house = House(open_authority(owner, chain, tmp_path, lines.append, clock=clock), Plugin())
     with_budget(house, 100)
-    with pytest.raises(Unauthorized, match="budget"):
-        await house.invoke("makePayment", 101)
+    for amount in (101, 102, 103):  # one that asks for another sum each time buries nobody else's refusals
+        with pytest.raises(Unauthorized, match=f"budget.* {amount} asked"):
+            await house.invoke("makePayment", amount)
     [line] = lines
     assert line.startswith(f"l2proxy: REFUSED l2_invoke from {SITE}: the budget of {SITE} for paychan is spent: ")
     assert f" — allow: l2proxy permission grant {SITE} --allow-plugin paychan --data " in line
