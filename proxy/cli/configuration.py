@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import click
 import msgspec
@@ -24,7 +25,7 @@ def config() -> None:
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings (TOML); else DIR/config.toml.")
 @session_options
 def show(session: Session, config_file: Path | None) -> None:
-    """Show every setting with its value, the defaults included; URLs of nodes without userinfo, path and query."""
+    """Show every setting with its value, the defaults included; URLs without userinfo and query, those of nodes without path."""
     file = config_file or session.data / "config.toml"
     try:
         settings = load(file) if config_file or file.exists() else Config()
@@ -32,12 +33,23 @@ def show(session: Session, config_file: Path | None) -> None:
         raise Failure(str(error), USAGE) from error
     given = msgspec.to_builtins(settings)
     given["l1"]["urls"] = [_told(url) for url in settings.l1.urls]
+    for index in ("pypi", "npm"):
+        given["plugins"][index] = _without_userinfo(given["plugins"][index])
     session.show(given, lambda value: table(["setting", "value"], _rows(value), ""))
 
 
 def _told(url: str) -> str:
     """Return an entry of `[l1] urls` without what may be a secret in it: userinfo, path and query (hardening.md 19)."""
     return shown(url) if "://" in url else url
+
+
+def _without_userinfo(url: str) -> str:
+    """Return the URL of a package index without the name and password of a private one, and without its query."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return shown(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _rows(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

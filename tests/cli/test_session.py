@@ -67,11 +67,12 @@ def test_a_command_without_a_data_directory_leaves_the_one_it_is_given_alone(tmp
     assert not Path(there).exists()
 
 
-def test_the_settings_are_shown_without_the_secrets_of_a_nodes_url(tmp_path: Path) -> None:
+def test_the_settings_are_shown_without_the_secrets_of_an_url(tmp_path: Path) -> None:
     """hardening.md 19: hosted nodes carry their key in the path, the query or before the host."""
     settings = tmp_path / "config.toml"
     settings.write_text(
-        '[l1]\nurls = ["https://me:s3cret@node.example/v3/s3cret?key=s3cret", "ws://127.0.0.1:8546", "/run/geth.ipc", "dev"]'
+        '[l1]\nurls = ["https://me:s3cret@node.example/v3/s3cret?key=s3cret", "ws://127.0.0.1:8546", "/run/geth.ipc", "dev"]\n'
+        '[plugins]\npypi = "https://me:s3cret@index.example/root/pypi?token=s3cret"'
     )
     for words in (["config", "show"], ["config", "show", "--json"]):
         done = CliRunner().invoke(cli, [*words, "--config", str(settings)])
@@ -80,6 +81,7 @@ def test_the_settings_are_shown_without_the_secrets_of_a_nodes_url(tmp_path: Pat
     assert json.loads(done.stdout)["l1"]["urls"] == [
         "https://node.example", "ws://127.0.0.1:8546", "/run/geth.ipc", "dev",
     ]  # fmt: skip
+    assert json.loads(done.stdout)["plugins"]["pypi"] == "https://index.example/root/pypi"
 
 
 def test_a_command_that_is_to_be_typed_names_the_data_directory(tmp_path: Path) -> None:
