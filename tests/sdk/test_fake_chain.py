@@ -66,6 +66,24 @@ async def test_a_chain_in_memory_is_watched_mined_and_reorganised() -> None:
         await FakeHost(Sample, layer1=layer1_at("http://127.0.0.1:1")).mine()
 
 
+async def test_a_watch_without_from_begins_behind_the_head_of_any_node() -> None:
+    """As the daemon's does; from its first block on, a fork of a real chain would be told for days."""
+    chain = FakeLayer1()
+    for _ in range(5):
+        chain.mine()
+
+    async def node(method: str, params: list[Any]) -> Any:
+        return await chain(method, params)
+
+    host = FakeHost(Sample, layer1=node)
+    await host.start()
+    await host.plugin.layer1.watch("blocks", blocks=True)
+    chain.mine()
+    await host.follow()
+    assert [event[1] for event in told(host, "block")] == [6]
+    await host.stop()
+
+
 async def test_the_fake_hub_takes_bytes_and_requests() -> None:
     asked: list[dict[str, Any]] = []
 

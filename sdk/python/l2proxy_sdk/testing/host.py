@@ -282,8 +282,9 @@ class FakeHost:
 
     async def _on_layer1_watch(self, params: dict[str, Any]) -> Any:
         cursor = {"cursor": quantity(params["from"], "from")} if "from" in params else {}
-        if isinstance(self._layer1, FakeLayer1) and not cursor:
-            cursor = {"cursor": len(self._layer1.blocks)}
+        if self._layer1 is not None and not cursor:
+            with contextlib.suppress(Failure):  # a callable that answers what one test asks need not know its head
+                cursor = {"cursor": int(await self._layer1("eth_blockNumber", []), 16) + 1}
         self.watches[params["name"]] = params | cursor
         return {}
 
