@@ -142,8 +142,11 @@ def serve() -> None:
     while head := questions.read(_LENGTH.size):
         work, given = pickle.loads(questions.read(_LENGTH.unpack(head)[0]))  # noqa: S301 - what the daemon wrote
         signal.setitimer(signal.ITIMER_PROF, SECONDS if warm else START)  # SIGPROF ends the process
+        # And SIGALRM one that waits: the daemon, which would, may be gone.
+        signal.setitimer(signal.ITIMER_REAL, 2 * (WALL if warm else START))
         outcome = _done(work, given)
         signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         warm = True
         _put(answers, pickle.dumps(outcome))
 
