@@ -12,7 +12,7 @@ from typing import Protocol
 
 from middleware.waist import LargeReply
 from proxy.upstream.failures import Broken, Late, NodeFailure
-from proxy.upstream.traits import may_be_asked_elsewhere
+from proxy.upstream.traits import traits
 
 
 class Asker(Protocol):
@@ -126,7 +126,7 @@ class Deadlines:
     def pass_on(self, why: str) -> None:
         """End at once what may be asked of another node as well."""
         for exchange in list(self._waiting):
-            if may_be_asked_elsewhere(exchange.method):
+            if traits(exchange.method).elsewhere:
                 self._waiting.pop(exchange, None)
                 exchange.give_up(Broken(why, repeatable=False))
 

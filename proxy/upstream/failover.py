@@ -79,7 +79,7 @@ class Failover:
             else:
                 if self._uncertain is not None:
                     return await _as_taken(node, self._request, body)
-                if not (self._may_go_on() and refuses(body)):
+                if not (self._traits.elsewhere and refuses(body)):
                     return body
                 self.met(node, Overloaded("it refuses requests for being too many", body))
         if self._refusal is not None:
@@ -110,11 +110,8 @@ class Failover:
             self._repeated, self._alone = True, failure.alone
             self._candidates.appendleft(node)
 
-    def _may_go_on(self) -> bool:
-        return self._traits.repeatable or self._traits.same_bytes
-
     def _final_refusal(self) -> bool:
-        return self._refusal is not None and not self._may_go_on()
+        return self._refusal is not None and not self._traits.elsewhere
 
 
 def refuses(body: bytes | LargeReply) -> TypeGuard[bytes]:

@@ -34,8 +34,10 @@ _IDLE_SECONDS: Final = 30
 
 
 class Http:
-    """One node over HTTP. `keeping` bounds its answers; `verify` is asked before each new connection is used; waiting calls are looked at each
-    `look_seconds`."""
+    """One node over HTTP. `keeping` bounds its answers; `verify` is asked before each new connection is used.
+
+    Every `look_seconds` it is seen whether calls wait because slow ones have all connections.
+    """
 
     def __init__(
         self,

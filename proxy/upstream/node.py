@@ -31,7 +31,7 @@ from proxy.upstream.identity import ChainIdentity, read_identity
 from proxy.upstream.line import Line
 from proxy.upstream.multiplexed import Multiplexed
 from proxy.upstream.node_socket import Ask, in_memory
-from proxy.upstream.traits import may_be_asked_elsewhere
+from proxy.upstream.traits import traits
 
 log = logging.getLogger("l2proxy.upstream")
 
@@ -76,9 +76,7 @@ class Node:
         self.identity: ChainIdentity | None = None
         self.figures = NodeFigures()
         self.deadlines = Deadlines(call_seconds)
-        self._patience: set[asyncio.Timeout] = (
-            set()
-        )  # with it, of those who await what another node could answer as well
+        self._patience: set[asyncio.Timeout] = set()  # of those who await what another node could answer as well
         self.lagging = False
         self.hangs = False  # since its last answer it has not said in time what it could say at once
         self._doubted = False
@@ -128,7 +126,7 @@ class Node:
         patience = asyncio.timeout(None)
         try:
             async with patience:
-                if may_be_asked_elsewhere(request.method):
+                if traits(request.method).elsewhere:
                     self._patience.add(patience)
                 body = await self._transport.exchange(request, alone=alone)
         except NodeFailure as failure:

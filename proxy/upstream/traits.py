@@ -27,20 +27,17 @@ class Traits(NamedTuple):
     repeatable: bool
     long: bool
     same_bytes: bool  # sending the same params once more does nothing more: eth_sendRawTransaction
+    elsewhere: bool  # another node may be asked what one was asked and has not answered
 
 
 @lru_cache(maxsize=1024)
 def traits(method: str) -> Traits:
     """Return what is known of `method`."""
+    repeatable, same_bytes = may_repeat(method), method == "eth_sendRawTransaction"
     return Traits(
         b',"method":' + msgspec.json.encode(method),
-        may_repeat(method),
+        repeatable,
         method in _LONG or method.startswith(_LONG_PREFIXES),
-        method == "eth_sendRawTransaction",
+        same_bytes,
+        repeatable or same_bytes,
     )
-
-
-def may_be_asked_elsewhere(method: str) -> bool:
-    """Tell whether another node may be asked what one was asked and has not answered."""
-    known = traits(method)
-    return known.repeatable or known.same_bytes
