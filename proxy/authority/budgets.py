@@ -29,14 +29,10 @@ Refused: TypeAlias = Callable[[Origin, str, str, tuple[str, ...]], None]
 """Hears of a refusal: who, method, reason, the words of the command that would grant it."""
 
 
-def _nobody(_origin: Origin, _method: str, _reason: str, _grant: tuple[str, ...]) -> None:
-    pass
-
-
 class Budgets:
     """The amounts in flight and spent."""
 
-    def __init__(self, ledger: Ledger, permissions: Permissions, refused: Refused = _nobody) -> None:
+    def __init__(self, ledger: Ledger, permissions: Permissions, refused: Refused) -> None:
         self._ledger, self._permissions, self._refused = ledger, permissions, refused
         self._reserved: dict[str, str] = {}
         self._recorded: set[str] = set()
