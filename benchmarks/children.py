@@ -19,9 +19,10 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 @contextmanager
 def held_port() -> Iterator[int]:
-    """Hold a free port for a program that cannot choose one and say which: the system gives it to nobody else meanwhile.
+    """Hold a free port for a program that cannot choose one and say which, or for several one after the other.
 
-    The program must set SO_REUSEADDR, as servers do: then it may listen where another socket is bound and does not listen.
+    The system gives it to nobody else meanwhile, and refuses connections while none listens. A program must set SO_REUSEADDR, as
+    servers do: then it may listen where another socket is bound and does not listen.
     """
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

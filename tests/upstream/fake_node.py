@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,15 +191,6 @@ async def listening(handler: Callable[[web.BaseRequest], Awaitable[web.StreamRes
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
-
-
-@contextlib.contextmanager
-def reserved_port() -> Iterator[int]:
-    """Keep a port for nodes that listen on it one after the other: while none does it refuses connections, and nobody else is given it."""
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as those have it that listen
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
 
 
 def ok(body: bytes) -> bytes:

@@ -11,12 +11,12 @@ from typing import Any
 import aiohttp
 import pytest
 
+from benchmarks.children import held_port
 from middleware.errors import Disconnected, RpcError
 from middleware.waist import NodeReply, Request
 from proxy.upstream.block_tracker import NewHead, Reorg
 from proxy.upstream.l1 import L1
 from tests.conftest import Anvil, start_anvil
-from tests.upstream.fake_node import reserved_port
 
 KINDS = ["http", "ws", "ipc"]
 IDS = [
@@ -53,7 +53,7 @@ REQUESTS = [
 @pytest.fixture
 def port() -> Iterator[int]:
     """Where one node comes after the other."""
-    with reserved_port() as kept:
+    with held_port() as kept:
         yield kept
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from benchmarks.children import held_port
 from proxy.upstream import following, sources
 from proxy.upstream.block_tracker import BlockTracker
 from proxy.upstream.chain_events import Event, Head, Reorg
@@ -19,7 +20,7 @@ from proxy.upstream.l1 import L1
 from proxy.upstream.settled import Settled
 from tests.conftest import Anvil, start_anvil
 from tests.upstream.chain_node import KINDS, ChainNode
-from tests.upstream.fake_node import GENESIS, Die, block, reserved_port, result
+from tests.upstream.fake_node import GENESIS, Die, block, result
 
 SENDER = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
 OTHER_SENDER = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8"
@@ -30,7 +31,7 @@ ADDRESS = "0x" + "22" * 20
 @pytest.fixture
 def port() -> Iterator[int]:
     """Where one node comes after the other."""
-    with reserved_port() as kept:
+    with held_port() as kept:
         yield kept
 
 

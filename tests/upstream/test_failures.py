@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks.children import held_port
 from middleware.errors import Disconnected, LimitExceeded
 from middleware.waist import LargeReply, NodeReply, Request
 from proxy.upstream.exchange import Deadlines
 from proxy.upstream.l1 import L1
-from tests.upstream.fake_node import OTHER_GENESIS, Die, FakeNode, Hang, asking, ok, raw_id, reserved_port, result
+from tests.upstream.fake_node import OTHER_GENESIS, Die, FakeNode, Hang, asking, ok, raw_id, result
 
 KINDS = ["http", "ws", "ipc"]
 RAW_TRANSACTION = Request("eth_sendRawTransaction", b'["0x02"]', b"1")
@@ -542,7 +543,7 @@ async def test_a_second_node_of_another_chain_is_passed_over(short_tmp: Path) ->
 
 async def test_another_chain_at_the_same_http_address_is_noticed_before_anything_is_asked() -> None:
     said: list[str] = []
-    with reserved_port() as port:
+    with held_port() as port:
         async with FakeNode().http(port) as url:
             l1 = L1([url], notice=said.append)
             await l1.start()
