@@ -19,6 +19,7 @@ from proxy.upstream.l1 import L1
 from tests.conftest import Anvil
 from tests.upstream.chain_node import ChainNode, failure
 from tests.upstream.fake_node import result
+from tests.upstream.test_failures import behind
 
 PAGE, OTHER = Context(Origin.web("https://app.example")), Context(Origin.web("https://other.example"))
 SENDER = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
@@ -176,9 +177,7 @@ async def test_block_hashes_of_a_new_branch_are_handed_out(anvil: Anvil) -> None
 
 async def test_pending_transactions_of_all_filters_are_one_filter_at_the_node(short_tmp: Path) -> None:
     node = ChainNode()
-    async with node.http() as url:
-        l1 = L1([url])
-        await l1.start()
+    async with behind(node, "http", short_tmp) as l1:
         h = House(l1)
         first = await h.ask("eth_newPendingTransactionFilter")
         node.pending = ["0x01"]
@@ -200,14 +199,11 @@ async def test_pending_transactions_of_all_filters_are_one_filter_at_the_node(sh
         for number, context in ((first, PAGE), (second, OTHER)):
             assert await h.ask("eth_uninstallFilter", number, context=context) is True
         assert node.times("eth_uninstallFilter") == 1
-        await l1.close()
 
 
 async def test_a_whole_transaction_that_was_read_is_not_lost_with_the_next_one(short_tmp: Path) -> None:
     node = ChainNode()
-    async with node.http() as url:
-        l1 = L1([url])
-        await l1.start()
+    async with behind(node, "http", short_tmp) as l1:
         h = House(l1)
         number = await h.ask("eth_newPendingTransactionFilter", True)
 
@@ -221,14 +217,11 @@ async def test_a_whole_transaction_that_was_read_is_not_lost_with_the_next_one(s
         node.answer = None
         assert [one["hash"] for one in await h.ask("eth_getFilterChanges", number)] == ["0x01", "0x02"]
         assert await h.ask("eth_getFilterChanges", number) == []
-        await l1.close()
 
 
 async def test_what_could_not_be_read_is_handed_out_by_the_next_poll(short_tmp: Path) -> None:
     node = ChainNode()
-    async with node.http() as url:
-        l1 = L1([url])
-        await l1.start()
+    async with behind(node, "http", short_tmp) as l1:
         h = House(l1)
         number = await h.ask("eth_newFilter", {})
         node.mine("0x01")
@@ -248,7 +241,6 @@ async def test_what_could_not_be_read_is_handed_out_by_the_next_poll(short_tmp: 
         node.mine("0x05")
         first, second = await asyncio.gather(*(h.ask("eth_getFilterChanges", number) for _ in range(2)))
         assert [log["data"] for log in first + second] == ["0x05"], "two polls at once share the changes"
-        await l1.close()
 
 
 async def test_a_block_that_leaves_while_its_logs_are_asked_for_fails_no_poll(short_tmp: Path) -> None:
@@ -267,18 +259,13 @@ async def test_a_block_that_leaves_while_its_logs_are_asked_for_fails_no_poll(sh
         return await plain(raw)
 
     node.respond = respond  # type: ignore[method-assign]
-    async with node.ipc(short_tmp / "node.ipc") as url:
-        l1 = L1([url])
-        await l1.start()
-        try:
-            filters = Filters(l1)
-            number = await filters.new_log_filter([{}], PAGE)
-            node.mine("0x01")
-            leaves = True
-            assert [log["data"] for log in await filters.changes([number], PAGE)] == ["0x02"]
-            assert await filters.changes([number], PAGE) == []
-        finally:
-            await l1.close()
+    async with behind(node, "ipc", short_tmp) as l1:
+        filters = Filters(l1)
+        number = await filters.new_log_filter([{}], PAGE)
+        node.mine("0x01")
+        leaves = True
+        assert [log["data"] for log in await filters.changes([number], PAGE)] == ["0x02"]
+        assert await filters.changes([number], PAGE) == []
 
 
 async def test_a_filter_stuck_on_a_block_keeps_and_asks_no_more_than_a_little(
@@ -287,29 +274,24 @@ async def test_a_filter_stuck_on_a_block_keeps_and_asks_no_more_than_a_little(
     monkeypatch.setattr(filter_changes, "_LEFT", 20)
     node = ChainNode(pushes_heads=False)
     node.mine()
-    async with node.ipc(short_tmp / "node.ipc") as url:
-        l1 = L1([url])
-        await l1.start()
-        try:
-            filters = Filters(l1)
-            number = await filters.new_log_filter([{}], PAGE)
-            await filters.new_block_filter([], PAGE)
-            node.unknown.add(node.mine("0x00"))
-            asked = 0
-            for one in range(1, 50):
-                node.mine(f"0x{one:02x}")
-                asked = node.times("eth_getLogs")
-                with pytest.raises(RpcError, match="unknown block"):
-                    await filters.changes([number], PAGE)
-                changes = filters._all[number].changes
-                assert isinstance(changes, filter_changes.LogChanges)
-                assert len(changes._followed.left) <= 21
-            assert node.times("eth_getLogs") - asked <= 2
-            node.unknown.clear()
-            told = [log["data"] for log in await filters.changes([number], PAGE)]
-            assert told == [f"0x{one:02x}" for one in range(50)]
-        finally:
-            await l1.close()
+    async with behind(node, "ipc", short_tmp) as l1:
+        filters = Filters(l1)
+        number = await filters.new_log_filter([{}], PAGE)
+        await filters.new_block_filter([], PAGE)
+        node.unknown.add(node.mine("0x00"))
+        asked = 0
+        for one in range(1, 50):
+            node.mine(f"0x{one:02x}")
+            asked = node.times("eth_getLogs")
+            with pytest.raises(RpcError, match="unknown block"):
+                await filters.changes([number], PAGE)
+            changes = filters._all[number].changes
+            assert isinstance(changes, filter_changes.LogChanges)
+            assert len(changes._followed.left) <= 21
+        assert node.times("eth_getLogs") - asked <= 2
+        node.unknown.clear()
+        told = [log["data"] for log in await filters.changes([number], PAGE)]
+        assert told == [f"0x{one:02x}" for one in range(50)]
 
 
 async def test_a_gap_that_who_answers_does_not_know_yet_loses_no_block(
@@ -318,58 +300,46 @@ async def test_a_gap_that_who_answers_does_not_know_yet_loses_no_block(
     monkeypatch.setattr(filter_changes, "_LEFT", 1)
     node = ChainNode(pushes_heads=False)
     node.mine()
-    behind = False
+    lags = False
 
     async def answer(request: dict[str, Any]) -> bytes | None:
         which = request.get("params") or [""]
-        return result(request, None) if behind and which[0] == "0x4" else None
+        return result(request, None) if lags and which[0] == "0x4" else None
 
     node.answer = answer
-    async with node.ipc(short_tmp / "node.ipc") as url:
-        l1 = L1([url])
-        await l1.start()
-        try:
-            filters = Filters(l1)
-            number = await filters.new_block_filter([], PAGE)
-            mined = [node.mine() for _ in range(5)]
-            behind = True
-            with pytest.raises(Disconnected, match="does not have the newest blocks"):
-                await filters.changes([number], PAGE)
-            behind = False
-            assert await filters.changes([number], PAGE) == mined
-            assert await filters.changes([number], PAGE) == []
-        finally:
-            await l1.close()
+    async with behind(node, "ipc", short_tmp) as l1:
+        filters = Filters(l1)
+        number = await filters.new_block_filter([], PAGE)
+        mined = [node.mine() for _ in range(5)]
+        lags = True
+        with pytest.raises(Disconnected, match="does not have the newest blocks"):
+            await filters.changes([number], PAGE)
+        lags = False
+        assert await filters.changes([number], PAGE) == mined
+        assert await filters.changes([number], PAGE) == []
 
 
 async def test_blocks_that_a_reorg_of_unknown_depth_tells_again_are_not_handed_out_again(short_tmp: Path) -> None:
     node = ChainNode(pushes_heads=False)
     node.mine()
-    async with node.ipc(short_tmp / "node.ipc") as url:
-        l1 = L1([url])
-        await l1.start()
-        try:
-            filters = Filters(l1)
-            number = await filters.new_block_filter([], PAGE)
-            mined = [node.mine() for _ in range(5)]
-            assert await filters.changes([number], PAGE) == mined
-            changes, head = filters._all[number].changes, l1.blocks.head
-            assert isinstance(changes, filter_changes.BlockChanges)
-            assert head is not None
-            changes._followed.left = [Reorg(head, 0, head), NewHead(head, gap_from=1)]
-            assert await filters.changes([number], PAGE) == []
-            node.cut(2)
-            mined = [node.mine() for _ in range(3)]
-            assert await filters.changes([number], PAGE) == mined
-        finally:
-            await l1.close()
+    async with behind(node, "ipc", short_tmp) as l1:
+        filters = Filters(l1)
+        number = await filters.new_block_filter([], PAGE)
+        mined = [node.mine() for _ in range(5)]
+        assert await filters.changes([number], PAGE) == mined
+        changes, head = filters._all[number].changes, l1.blocks.head
+        assert isinstance(changes, filter_changes.BlockChanges)
+        assert head is not None
+        changes._followed.left = [Reorg(head, 0, head), NewHead(head, gap_from=1)]
+        assert await filters.changes([number], PAGE) == []
+        node.cut(2)
+        mined = [node.mine() for _ in range(3)]
+        assert await filters.changes([number], PAGE) == mined
 
 
 async def test_unused_filters_are_forgotten_with_the_next_block(short_tmp: Path) -> None:
     node = ChainNode()
-    async with node.http() as url:
-        l1 = L1([url])
-        await l1.start()
+    async with behind(node, "http", short_tmp) as l1:
         h = House(l1)
         for _ in range(3):
             await h.ask("eth_newBlockFilter")
@@ -377,7 +347,6 @@ async def test_unused_filters_are_forgotten_with_the_next_block(short_tmp: Path)
         node.mine()
         await l1.blocks.sync()
         assert len(h.filters) == 0
-        await l1.close()
 
 
 async def test_unused_for_five_minutes_it_ends(anvil: Anvil) -> None:
