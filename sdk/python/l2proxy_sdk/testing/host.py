@@ -78,7 +78,6 @@ class FakeHost:
         self.after_call: Callable[[str, dict[str, Any]], None] | None = None
         self.died = asyncio.Event()
         self._manifest = manifest
-        self._layer1 = layer1
         self._execute = execute
         self._accounts = 0
         self._changed = asyncio.Condition()
@@ -131,23 +130,23 @@ class FakeHost:
 
     async def poll_layer1(self, upto: int, since: int = 0) -> None:
         """Deliver to every log watch what the node has between its cursor and `upto`, and wait until it is taken."""
-        if self._layer1 is None:
+        if self.layer1 is None:
             raise RuntimeError("this host has no L1")
         for name, watch in list(self.watches.items()):
             begin = max(int(watch.get("cursor", since)), since)
             if "logs" not in watch or begin > upto:
                 continue
             query = dict(watch["logs"]) | {"fromBlock": hex(begin), "toBlock": hex(upto)}
-            logs = await self._layer1("eth_getLogs", [query])
+            logs = await self.layer1("eth_getLogs", [query])
             watch["cursor"] = upto + 1
             if logs:
                 await self._peer.request("logs", {"watch": name, "logs": logs, "removed": False})
 
     async def follow(self) -> None:
         """Deliver to every watch what L1 has that was not delivered yet, and fire the timers of those blocks."""
-        if self._layer1 is None:
+        if self.layer1 is None:
             raise RuntimeError("this host has no L1: give it a `layer1`")
-        head = await watches.follow(self.watches, self._layer1, self._peer.request)
+        head = await watches.follow(self.watches, self.layer1, self._peer.request)
         for timer in watches.due(self.timers, "block", head):
             await self.fire(timer)
 
@@ -171,9 +170,9 @@ class FakeHost:
         self.clock.advance(end - self.clock.now)
 
     def _chain(self) -> FakeLayer1:
-        if not isinstance(self._layer1, FakeLayer1):
+        if not isinstance(self.layer1, FakeLayer1):
             raise TypeError("this needs a FakeLayer1: `FakeHost(Plugin, layer1=FakeLayer1())`")
-        return self._layer1
+        return self.layer1
 
     async def fire(self, timer: str, *, missed: bool = False) -> None:
         """Fire a timer of `schedule`, whatever its moment."""
@@ -276,15 +275,15 @@ class FakeHost:
         granted = None if self._manifest is None else self._manifest["permissions"].get("layer1", [])
         if granted is not None and params["method"] not in granted:
             raise Failure({"code": 4100, "message": f"{params['method']} is not in the manifest"})
-        if self._layer1 is None:
+        if self.layer1 is None:
             raise Failure({"code": 4900, "message": "this host has no L1"})
-        return await self._layer1(params["method"], params["params"])
+        return await self.layer1(params["method"], params["params"])
 
     async def _on_layer1_watch(self, params: dict[str, Any]) -> Any:
         cursor = {"cursor": quantity(params["from"], "from")} if "from" in params else {}
-        if self._layer1 is not None and not cursor:
+        if self.layer1 is not None and not cursor:
             with contextlib.suppress(Failure):  # a callable that answers what one test asks need not know its head
-                cursor = {"cursor": int(await self._layer1("eth_blockNumber", []), 16) + 1}
+                cursor = {"cursor": int(await self.layer1("eth_blockNumber", []), 16) + 1}
         self.watches[params["name"]] = params | cursor
         return {}
 
